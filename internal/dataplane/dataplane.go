@@ -1,0 +1,132 @@
+// Package dataplane is the seam between negotiation and traffic: what a back
+// end (user space, the kernel, another process, none) can be asked for and what
+// it tells on its own.
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"oakley/internal/ipsec"
+)
+
+// Backend carries the traffic. All methods may be called from several
+// goroutines; a method that returns an error has changed nothing.
+type Backend interface {
+	// Info says what this back end can do; it does not change.
+	Info() Info
+	// AllocSPI reserves an incoming SPI that no other SA uses. It stays
+	// reserved until AddSA takes it, DeleteSA gives it back, or a minute passed
+	// the request's Hold.
+	AllocSPI(ctx context.Context, r SPIRequest) (ipsec.SPI, error)
+	// AddSA returns when the SA is live: an incoming one accepts packets, an
+	// outgoing one is what its flow uses from now on.
+	AddSA(ctx context.Context, sa *ipsec.SA) error
+	// UpdateSA changes a peer's address or lifetimes.
+	UpdateSA(ctx context.Context, id ipsec.SAID, u ipsec.SAUpdate) error
+	// DeleteSA removes an SA or gives back an SPI. Deleting what is not there is ErrNoSA.
+	DeleteSA(ctx context.Context, id ipsec.SAID) error
+	// GetSA tells what an SA has done so far.
+	GetSA(ctx context.Context, id ipsec.SAID) (ipsec.SAState, error)
+	// ApplyFlows changes the SPD, routes and clear-text filters included, all or nothing.
+	ApplyFlows(ctx context.Context, changes []ipsec.FlowChange) error
+	// EndAcquire answers an Acquire event: nil when SAs are there (held packets
+	// go out), an error when none will come (held packets are dropped).
+	EndAcquire(ctx context.Context, id AcquireID, err error) error
+	// Dump lists SAs (without keys) and flows.
+	Dump(ctx context.Context, o ipsec.Owner) (State, error)
+	// Flush removes SAs and flows.
+	Flush(ctx context.Context, o ipsec.Owner) error
+	// EncapConn gives the IKE side of the UDP-encapsulation port on local,
+	// whoever owns the port: datagrams with the non-ESP marker come up without
+	// it and get it on the way out; keepalives are swallowed.
+	EncapConn(ctx context.Context, local netip.AddrPort) (IKEConn, error)
+	// Events is closed by Close.
+	Events() <-chan Event
+	// Close detaches: what outlives us stays.
+	Close() error
+}
+
+// Info is what a back end can do.
+type Info struct {
+	Name        string // "userspace", "null", ...
+	Detail      string // for the start-up line: device, version
+	Ciphers     []ipsec.Cipher
+	Auths       []ipsec.Auth
+	Protos      []ipsec.Proto
+	Transport   bool // transport mode
+	ESN         bool
+	UDPEncap    bool
+	OutlivesUs  bool // SAs and flows stay when we end
+	ByteExpiry  bool // sends Expire for lifetimes in bytes
+	CarriesData bool // false for null
+}
+
+// SPIRequest asks for an incoming SPI.
+type SPIRequest struct {
+	Proto    ipsec.Proto
+	Src, Dst netip.Addr // Dst is ours
+}
+
+// AcquireID names an Acquire event. 0 is none.
+type AcquireID uint64
+
+// State is what Dump returns.
+type State struct {
+	SAs   []ipsec.SAState
+	Flows []ipsec.Flow
+	Drops ipsec.Drops // of packets that belong to no SA
+}
+
+// IKEConn sends and receives IKE datagrams on one local address and port.
+// Read and Write may be called at the same time.
+type IKEConn interface {
+	// ReadFrom waits for a datagram and returns where it came from and to.
+	ReadFrom(b []byte) (n int, remote, local netip.AddrPort, err error)
+	// WriteTo sends b; local says from which address when the socket has several.
+	WriteTo(b []byte, local, remote netip.AddrPort) error
+	// Keepalive sends the one-byte NAT keepalive of RFC 3948 section 2.3.
+	Keepalive(local, remote netip.AddrPort) error
+	LocalAddr() netip.AddrPort
+	Close() error
+}
+
+// Event is one of Acquire, Expire, Mapping and Lost.
+type Event interface{ event() }
+
+// Acquire: a packet matched a flow that has no SA. One is outstanding a flow.
+type Acquire struct {
+	ID     AcquireID
+	Flow   ipsec.FlowID
+	Packet ipsec.Selector // of the packet itself
+}
+
+// Expire: a limit was reached. Hard: the SA is gone.
+type Expire struct {
+	SA   ipsec.SAID
+	Hard bool
+}
+
+// Mapping: authenticated packets of a peer behind NAT come from elsewhere.
+type Mapping struct {
+	SA     ipsec.SAID
+	Remote netip.AddrPort
+}
+
+// Lost: events were lost; call Dump.
+type Lost struct{}
+
+func (Acquire) event() {}
+func (Expire) event()  {}
+func (Mapping) event() {}
+func (Lost) event()    {}
+
+// Errors that callers tell apart.
+var (
+	ErrNoSA        = errors.New("no such SA")
+	ErrExists      = errors.New("that SA exists")
+	ErrNoFlow      = errors.New("no such flow")
+	ErrUnsupported = errors.New("the data plane cannot do that")
+	ErrClosed      = errors.New("the data plane is closed")
+)

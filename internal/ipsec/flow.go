@@ -1,0 +1,81 @@
+package ipsec
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Selector is what a packet must look like (RFC 4301 section 4.4.1.1), seen in
+// the direction in which the packet travels. Zero Proto and ports match all.
+type Selector struct {
+	Src, Dst         netip.Prefix
+	Proto            uint8
+	SrcPort, DstPort uint16
+}
+
+// Reverse is the selector of the packets that travel the other way.
+func (s Selector) Reverse() Selector {
+	return Selector{Src: s.Dst, Dst: s.Src, Proto: s.Proto, SrcPort: s.DstPort, DstPort: s.SrcPort}
+}
+
+func (s Selector) String() string {
+	port := func(p uint16) string {
+		if p == 0 {
+			return ""
+		}
+		return fmt.Sprintf(" port %d", p)
+	}
+	proto := ""
+	if s.Proto != 0 {
+		proto = fmt.Sprintf(" proto %d", s.Proto)
+	}
+	return fmt.Sprintf("%s%s -> %s%s%s", s.Src, port(s.SrcPort), s.Dst, port(s.DstPort), proto)
+}
+
+// FlowID is a flow's stable name: the connection's name and the direction, so
+// that a reload can be a difference.
+type FlowID string
+
+// FlowType says what happens to a packet that matches a flow; the names are
+// those of ipsec.conf(5) and ipsecadm(8).
+type FlowType uint8
+
+// Flow types.
+const (
+	FlowRequire FlowType = iota // protected or dropped; asks for an SA when there is none
+	FlowUse                     // protected when there is an SA, else in clear
+	FlowAcquire                 // as FlowUse, and asks for an SA when there is none
+	FlowDontAcq                 // protected or dropped; never asks
+	FlowDeny                    // dropped
+	FlowBypass                  // in clear
+)
+
+var flowTypes = [...]string{"require", "use", "acquire", "dontacq", "deny", "bypass"}
+
+func (t FlowType) String() string {
+	if int(t) < len(flowTypes) {
+		return flowTypes[t]
+	}
+	return fmt.Sprintf("flow type %d", uint8(t))
+}
+
+// Flow is one entry of the SPD.
+type Flow struct {
+	ID       FlowID
+	Dir      Direction
+	Type     FlowType
+	Selector Selector
+	Order    uint32     // lower is looked at first; equal orders: the more specific selector first
+	Local    netip.Addr // the tunnel's ends; invalid: any (a peer that may be anywhere)
+	Remote   netip.Addr
+	Mode     Mode
+	Proto    Proto // of the SA that protects it
+	Owner    Owner
+	Conn     string
+}
+
+// FlowChange is one step of a transaction over the SPD.
+type FlowChange struct {
+	Remove bool
+	Flow   Flow // for Remove the ID alone counts
+}
