@@ -1,0 +1,51 @@
+# Oakley. `make help` lists what there is to run.
+
+GO       ?= go
+TOOL      = $(GO) tool -modfile=tools/go.mod
+FUZZTIME ?= 20s
+BENCH    ?= .
+# Packages whose tests are run by themselves: they start other people's daemons.
+UNIT      = $$($(GO) list ./... | grep -v '^oakley/interop')
+export GOTOOLCHAIN = local
+
+.PHONY: help build check lint test unit demo interop bench fuzz clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the programs, static, into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+
+lint: ## gofumpt, go vet, staticcheck and the import rules
+	@out=$$($(TOOL) gofumpt -l cmd internal interop samples 2>/dev/null); \
+	  if [ -n "$$out" ]; then echo "gofumpt would change:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	$(GO) test -count=1 ./internal/archtest
+
+unit: ## all tests but interop, with the race detector, in random order (namespaces need root)
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 8m $(UNIT)
+
+check: lint unit ## what a commit has to pass
+
+test: check ## check, and a pairwise part of interop: under 15 minutes
+	$(GO) test -count=1 -timeout 8m ./interop/...
+
+interop: ## every combination against strongSwan and ike-scan (root)
+	$(GO) test -count=1 -timeout 60m -v ./interop/... -args -full
+
+demo: build ## the how-to's two gateways and one tunnel, in namespaces, in half a minute
+	@bin/vpnlab -isakmpd bin/isakmpd
+
+bench: ## all benchmarks with allocations (BENCH=regexp)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(UNIT)
+
+fuzz: ## every fuzz target for FUZZTIME (20s)
+	@grep -rl --include='*_test.go' '^func Fuzz' internal cmd | while read -r f; do \
+	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$f"); do \
+	    echo "== $$(dirname "$$f") $$t"; \
+	    $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$f")" || exit 1; \
+	  done; done
+
+clean: ## remove bin/
+	rm -rf bin
