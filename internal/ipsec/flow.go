@@ -79,3 +79,8 @@ type FlowChange struct {
 	Remove bool
 	Flow   Flow // for Remove the ID alone counts
 }
+
+// FlowName is the stable name of a connection's flow in one direction.
+func FlowName(conn string, d Direction) FlowID {
+	return FlowID(conn + "/" + d.String())
+}
