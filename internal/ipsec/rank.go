@@ -1,0 +1,158 @@
+package ipsec
+
+import (
+	"cmp"
+	"encoding/binary"
+	"net/netip"
+)
+
+// Which of the flows that match a packet is taken:
+//
+//  1. the one with the lowest Order;
+//  2. among equal orders the more specific selector, which is the one with the
+//     longer destination prefix; else the longer source prefix; else with a
+//     protocol rather than without; else with a destination port; else with a
+//     source port;
+//  3. two flows that are still equal and match the same packet have the same
+//     selector: the one whose FlowID comes first in byte order.
+//
+// 1 and 2 fit a number, the rank: lower is taken.
+
+const worstRank = ^uint64(0)
+
+func rankOf(f *Flow) uint64 {
+	unless := func(given bool) uint64 {
+		if given {
+			return 0
+		}
+		return 1
+	}
+	s := &f.Selector
+	return uint64(f.Order)<<32 |
+		uint64(128-s.Dst.Bits())<<16 | uint64(128-s.Src.Bits())<<8 |
+		unless(s.Proto != 0)<<2 | unless(s.DstPort != 0)<<1 | unless(s.SrcPort != 0)
+}
+
+// spdEntry is a flow in the SPD, never changed once it is there.
+type spdEntry[T any] struct {
+	rank  uint64
+	flow  Flow
+	value *T
+}
+
+func (e *spdEntry[T]) compare(o *spdEntry[T]) int {
+	return cmp.Or(cmp.Compare(e.rank, o.rank), cmp.Compare(e.flow.ID, o.flow.ID))
+}
+
+// A field is one of the things a selector fixes. The SPD looks at one after the
+// other; each is a prefix of up to 128 bits, a protocol or port one of full
+// length or of none.
+type field uint8
+
+const (
+	fieldDst field = iota
+	fieldSrc
+	fieldProto
+	fieldDstPort
+	fieldSrcPort
+	fieldEnd
+)
+
+// bits128 are bits from the most significant down.
+type bits128 struct{ hi, lo uint64 }
+
+// prefix are the first n bits of key; the others are zero.
+type prefix struct {
+	key bits128
+	n   uint8
+}
+
+func addrBits(a netip.Addr) bits128 {
+	if a.Is4() {
+		b := a.As4()
+		return bits128{hi: uint64(binary.BigEndian.Uint32(b[:])) << 32}
+	}
+	b := a.As16()
+	return bits128{binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])}
+}
+
+func addrPrefix(p netip.Prefix) prefix {
+	p = p.Masked()
+	return prefix{addrBits(p.Addr()), uint8(p.Bits())}
+}
+
+func protoPrefix(v uint8) prefix {
+	if v == 0 {
+		return prefix{}
+	}
+	return prefix{bits128{hi: uint64(v) << 56}, 8}
+}
+
+func portPrefix(v uint16) prefix {
+	if v == 0 {
+		return prefix{}
+	}
+	return prefix{bits128{hi: uint64(v) << 48}, 16}
+}
+
+// prefix is what s says of a field.
+func (f field) prefix(s *Selector) prefix {
+	switch f {
+	case fieldDst:
+		return addrPrefix(s.Dst)
+	case fieldSrc:
+		return addrPrefix(s.Src)
+	case fieldProto:
+		return protoPrefix(s.Proto)
+	case fieldDstPort:
+		return portPrefix(s.DstPort)
+	default:
+		return portPrefix(s.SrcPort)
+	}
+}
+
+// packetBits is what a packet has in a field, and how many bits that is: a
+// packet without ports has none there and meets the flows that ask for none.
+func (f field) packetBits(p *PacketInfo) prefix {
+	switch f {
+	case fieldDst:
+		return prefix{addrBits(p.Dst), 128}
+	case fieldSrc:
+		return prefix{addrBits(p.Src), 128}
+	case fieldProto:
+		return protoPrefix(p.Proto)
+	}
+	if !p.HasPorts {
+		return prefix{}
+	}
+	if f == fieldDstPort {
+		return portPrefix(p.DstPort)
+	}
+	return portPrefix(p.SrcPort)
+}
+
+// starts tells whether p is a prefix of q.
+func (p *prefix) starts(q *prefix) bool {
+	return p.n <= q.n && commonBits(&p.key, &q.key) >= int(p.n)
+}
+
+// bit is the i-th bit from the left.
+func (b *bits128) bit(i uint8) int {
+	if i < 64 {
+		return int(b.hi >> (63 - i) & 1)
+	}
+	return int(b.lo >> (127 - i) & 1)
+}
+
+// cut keeps the first n bits.
+func (b bits128) cut(n uint8) bits128 {
+	switch {
+	case n >= 128:
+		return b
+	case n > 64:
+		return bits128{b.hi, b.lo &^ (1<<(128-n) - 1)}
+	case n == 64:
+		return bits128{hi: b.hi}
+	}
+	return bits128{hi: b.hi &^ (1<<(64-n) - 1)}
+}
