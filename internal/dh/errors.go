@@ -13,6 +13,7 @@ var (
 	ErrOffCurve = errors.New("it is not a point of the curve")
 	ErrLowOrder = errors.New("it is a point of small order, everyone would know the secret")
 
-	errRandom = errors.New("the random source repeats itself: no usable scalar in 256 tries")
-	errWiped  = errors.New("the secret was wiped")
+	errRandom   = errors.New("the random source repeats itself: no usable scalar in 256 tries")
+	errInfinity = errors.New("the product is the point at infinity")
+	errWiped    = errors.New("the secret was wiped")
 )

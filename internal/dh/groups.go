@@ -25,6 +25,12 @@ var groups = index(
 	&Group{doi.GroupECP256, "P-256", newNIST(ecdh.P256(), 256)},
 	&Group{doi.GroupECP384, "P-384", newNIST(ecdh.P384(), 384)},
 	&Group{doi.GroupECP521, "P-521", newNIST(ecdh.P521(), 521)},
+	&Group{doi.GroupECP192, "P-192", newCurve(p192)},
+	&Group{doi.GroupECP224, "P-224", newCurve(p224)},
+	&Group{doi.GroupBP224, "brainpoolP224r1", newCurve(brainpool224)},
+	&Group{doi.GroupBP256, "brainpoolP256r1", newCurve(brainpool256)},
+	&Group{doi.GroupBP384, "brainpoolP384r1", newCurve(brainpool384)},
+	&Group{doi.GroupBP512, "brainpoolP512r1", newCurve(brainpool512)},
 	&Group{doi.GroupCurve25519, "Curve25519", newX25519()},
 )
 
