@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -112,11 +113,20 @@ func (h *Host) RunCommand(timeout time.Duration, c Command) (string, error) {
 		return "", err
 	}
 	err = p.Wait(timeout)
+	h.forget(p)
 	out := p.Log.String()
 	if err != nil {
 		return out, fmt.Errorf("%s %s on %s: %w\n%s", filepath.Base(c.Path), strings.Join(c.Args, " "), h.Name, err, out)
 	}
 	return out, nil
+}
+
+// forget leaves a program out of what is printed when a test fails: its caller
+// has its output.
+func (h *Host) forget(p *Process) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.procs = slices.DeleteFunc(h.procs, func(q *Process) bool { return q == p })
 }
 
 // ErrStillRuns is what Wait returns when the time is over.

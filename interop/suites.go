@@ -1,0 +1,96 @@
+// Package interop runs isakmpd against other implementations of IKEv1: Debian's
+// strongSwan in one gateway of a network in namespaces, with its ESP in user
+// space, and ike-scan as a prober. The tests need root and those packages.
+//
+// The files that are no tests describe a tunnel once and write it down in the
+// language of either daemon.
+package interop
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Phase1 is a phase 1 proposal in both languages.
+type Phase1 struct {
+	Swan    string // strongSwan's name of the proposal
+	Isakmpd string // isakmpd.conf's name of the transform
+	Group   string // strongSwan's name of the group, for PFS
+	GRP     string // isakmpd.conf's
+}
+
+// Phase2 is an ESP proposal in both languages, without PFS.
+type Phase2 struct {
+	Swan    string
+	Isakmpd string // between "QM-ESP-" and "-SUITE"
+	Cipher  string // as strongSwan shows it
+	Auth    string
+}
+
+// Phase1s are the phase 1 proposals of the matrix.
+var Phase1s = []Phase1{
+	{Swan: "3des-md5-modp1024", Isakmpd: "3DES-MD5-GRP2", Group: "modp1024", GRP: "GRP2"},
+	{Swan: "3des-sha1-modp1024", Isakmpd: "3DES-SHA", Group: "modp1024", GRP: "GRP2"},
+	{Swan: "aes128-sha1-modp2048", Isakmpd: "AES-128-SHA-GRP14", Group: "modp2048", GRP: "GRP14"},
+	{Swan: "aes256-sha256-modp3072", Isakmpd: "AES-256-SHA2-256-GRP15", Group: "modp3072", GRP: "GRP15"},
+	{Swan: "aes256-sha512-ecp384", Isakmpd: "AES-256-SHA2-512-GRP20", Group: "ecp384", GRP: "GRP20"},
+	{Swan: "aes128-sha256-curve25519", Isakmpd: "AES-128-SHA2-256-GRP31", Group: "curve25519", GRP: "GRP31"},
+}
+
+// Phase2s are the ESP proposals of the matrix.
+var Phase2s = []Phase2{
+	{Swan: "3des-md5", Isakmpd: "3DES-MD5", Cipher: "3DES_CBC", Auth: "HMAC_MD5_96"},
+	{Swan: "3des-sha1", Isakmpd: "3DES-SHA", Cipher: "3DES_CBC", Auth: "HMAC_SHA1_96"},
+	{Swan: "aes128-sha1", Isakmpd: "AES-128-SHA", Cipher: "AES_CBC", Auth: "HMAC_SHA1_96"},
+	{Swan: "aes256-sha256", Isakmpd: "AES-256-SHA2-256", Cipher: "AES_CBC", Auth: "HMAC_SHA2_256_128"},
+	{Swan: "aes128gcm16", Isakmpd: "AESGCM-128", Cipher: "AES_GCM_16"},
+}
+
+// Tunnel is what one gateway is to do.
+type Tunnel struct {
+	Name                string // of the connection; default "tunnel"
+	Local, Remote       netip.Addr
+	RemoteID            netip.Addr // default Remote; differs for a peer behind NAT
+	LocalNet, RemoteNet netip.Prefix
+	Secret              string
+	P1                  Phase1
+	P2                  Phase2
+	PFS                 bool
+	P1Life, P2Life      time.Duration // zero: an hour, and half an hour
+	Initiate            bool          // start by itself (isakmpd)
+}
+
+func (t *Tunnel) defaults() {
+	if t.Name == "" {
+		t.Name = "tunnel"
+	}
+	if !t.RemoteID.IsValid() {
+		t.RemoteID = t.Remote
+	}
+	if t.Secret == "" {
+		t.Secret = "mekmitasdigoat"
+	}
+	if t.P1Life == 0 {
+		t.P1Life = time.Hour
+	}
+	if t.P2Life == 0 {
+		t.P2Life = 30 * time.Minute
+	}
+}
+
+// swanESP is the ESP proposal with its PFS group.
+func (t Tunnel) swanESP() string {
+	if t.PFS {
+		return t.P2.Swan + "-" + t.P1.Group
+	}
+	return t.P2.Swan
+}
+
+// suite is isakmpd.conf's name for the ESP proposal.
+func (t Tunnel) suite() string {
+	if t.PFS {
+		return fmt.Sprintf("QM-ESP-%s-PFS-%s-SUITE", t.P2.Isakmpd, t.P1.GRP)
+	}
+	return fmt.Sprintf("QM-ESP-%s-SUITE", t.P2.Isakmpd)
+}
