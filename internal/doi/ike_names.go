@@ -68,8 +68,12 @@ var authMethods = map[AuthMethod]string{
 	AuthECDSA521:      "ECDSA_521",
 	AuthHybridInitRSA: "HYBRID_INIT_RSA",
 	AuthHybridRespRSA: "HYBRID_RESP_RSA",
+	64223:             "HYBRID_INIT_DSS",
+	64224:             "HYBRID_RESP_DSS",
 	AuthXAuthInitPSK:  "XAUTH_INIT_PRE_SHARED",
 	AuthXAuthRespPSK:  "XAUTH_RESP_PRE_SHARED",
+	65003:             "XAUTH_INIT_DSS",
+	65004:             "XAUTH_RESP_DSS",
 	AuthXAuthInitRSA:  "XAUTH_INIT_RSA",
 	AuthXAuthRespRSA:  "XAUTH_RESP_RSA",
 }

@@ -41,6 +41,9 @@ var espTransforms = map[ESP]string{
 	ESPIDEA:        "ESP_IDEA",
 	ESPCAST:        "ESP_CAST",
 	ESPBlowfish:    "ESP_BLOWFISH",
+	8:              "ESP_3IDEA",
+	9:              "ESP_DES_IV32",
+	10:             "ESP_RC4",
 	ESPNull:        "ESP_NULL",
 	ESPAES:         "ESP_AES",
 	ESPAESCTR:      "ESP_AES_CTR",
@@ -56,8 +59,11 @@ var espTransforms = map[ESP]string{
 // String is the name of RFC 2407 section 4.4.4 or of the registry.
 func (e ESP) String() string { return nameOf(espTransforms, e, "ESP transform") }
 
-// ParseESP is the ESP transform with that name, with ESP_ before it or not.
-func ParseESP(name string) (ESP, bool) { return prefixed(espTransforms, "ESP_", name) }
+// ParseESP is the ESP transform with that name, with ESP_ before it or not;
+// AES_GMAC is taken too.
+func ParseESP(name string) (ESP, bool) {
+	return prefixed(espTransforms, map[string]ESP{"ESP_AES_GMAC": ESPNullAESGMAC}, "ESP_", name)
+}
 
 var ahTransforms = map[AH]string{
 	AHMD5:        "AH_MD5",
@@ -77,7 +83,7 @@ var ahTransforms = map[AH]string{
 func (a AH) String() string { return nameOf(ahTransforms, a, "AH transform") }
 
 // ParseAH is the AH transform with that name, with AH_ before it or not.
-func ParseAH(name string) (AH, bool) { return prefixed(ahTransforms, "AH_", name) }
+func ParseAH(name string) (AH, bool) { return prefixed(ahTransforms, nil, "AH_", name) }
 
 var ipcompTransforms = map[IPComp]string{
 	IPCompOUI:     "IPCOMP_OUI",
@@ -90,7 +96,7 @@ func (c IPComp) String() string { return nameOf(ipcompTransforms, c, "IPComp tra
 
 // ParseIPComp is the IPComp transform with that name, with IPCOMP_ before it or
 // not.
-func ParseIPComp(name string) (IPComp, bool) { return prefixed(ipcompTransforms, "IPCOMP_", name) }
+func ParseIPComp(name string) (IPComp, bool) { return prefixed(ipcompTransforms, nil, "IPCOMP_", name) }
 
 var authAlgs = map[AuthAlg]string{
 	AuthHMACMD5:     "HMAC_MD5",

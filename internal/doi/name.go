@@ -35,11 +35,11 @@ func plain(name string) string {
 }
 
 // prefixed finds a name whose prefix may be left out.
-func prefixed[T number](names map[T]string, prefix, name string) (T, bool) {
-	if v, ok := valueOf(names, nil, name); ok {
+func prefixed[T number](names map[T]string, others map[string]T, prefix, name string) (T, bool) {
+	if v, ok := valueOf(names, others, name); ok {
 		return v, true
 	}
-	return valueOf(names, nil, prefix+name)
+	return valueOf(names, others, prefix+name)
 }
 
 func decimal[T number](v T) string { return strconv.Itoa(int(v)) }

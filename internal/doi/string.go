@@ -18,10 +18,19 @@ var payloads = map[Payload]string{
 	PayloadAttributes: "ATTRIBUTE",
 	PayloadNATD:       "NAT-D",
 	PayloadNATOA:      "NAT-OA",
+	130:               "NAT-D_DRAFT",
+	131:               "NAT-OA_DRAFT",
 	PayloadFragment:   "FRAGMENT",
 }
 
-func (p Payload) String() string { return nameOf(payloads, p, "payload") }
+// String is the payload's name. Those that version 2 alone has (RFC 7296 section
+// 3.2) say so: a peer that sends them here is confused.
+func (p Payload) String() string {
+	if p >= 33 && p <= 54 {
+		return nameOf(nil, p, "IKEv2 payload")
+	}
+	return nameOf(payloads, p, "payload")
+}
 
 var exchanges = map[Exchange]string{
 	ExchangeNone:          "NONE",

@@ -60,16 +60,12 @@ func (t Transform) Describe(p doi.Protocol) string {
 
 // Words is Describe, an attribute an element.
 func (t Transform) Words(p doi.Protocol) []string {
-	words := phase2Words
-	var out []string
-	switch {
-	case p != doi.ProtoISAKMP:
-		out = append(out, transformName(p, t.ID))
-	case t.ID != doi.IKETransformKEY:
-		out = append(out, fmt.Sprintf("transform %d", t.ID))
-		fallthrough
-	default:
+	words, out := phase2Words, []string{transformName(p, t.ID)}
+	if p == doi.ProtoISAKMP {
 		words = phase1Words
+		if t.ID == doi.IKETransformKEY { // the only one: says nothing
+			out = out[:0]
+		}
 	}
 	lifeType, lifeDuration := lifeAttributes(p)
 	said := map[uint16]bool{lifeType: true, lifeDuration: true}
@@ -144,7 +140,7 @@ func rawAttribute(p doi.Protocol, a Attribute) string {
 		return fmt.Sprintf("%s=%d", label, v)
 	}
 	if len(a.Value) > attributeShown {
-		return fmt.Sprintf("%s=%x…(%d bytes)", label, a.Value[:attributeShown], len(a.Value))
+		return fmt.Sprintf("%s=0x%x...(%d bytes)", label, a.Value[:attributeShown], len(a.Value))
 	}
 	return fmt.Sprintf("%s=0x%x", label, a.Value)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"oakley/internal/doi"
@@ -192,8 +193,8 @@ func (id *ID) Equal(o *ID) bool {
 }
 
 // String is the ID in words: "10.0.0.1", "10.1.0.0/24", "10.1.0.0/24 proto 6
-// port 80", "gw.example.org", "user@example.org", a key ID as text when it
-// is printable, else in hex. Bytes from the network never appear as they are.
+// port 80", "fqdn gw.example.org", "user@example.org", "key-id sales", in hex
+// what is not printable. Control bytes from the network never appear.
 func (id *ID) String() string {
 	var b strings.Builder
 	b.WriteString(id.name())
@@ -219,6 +220,9 @@ func (id *ID) name() string {
 	case doi.IDFQDN:
 		return "fqdn " + safe(id.Data)
 	case doi.IDUserFQDN:
+		if !bytes.ContainsRune(id.Data, '@') {
+			return "user-fqdn " + safe(id.Data)
+		}
 		return safe(id.Data)
 	case doi.IDKeyID:
 		return "key-id " + safe(id.Data)
@@ -240,23 +244,30 @@ func (id *ID) addresses() string {
 // shown is how many bytes of a name from the network are shown.
 const shown = 128
 
-// safe is text from the network made fit for a log: as it is when all of it is
-// printable ASCII, else in hex.
+// safe is text from the network made fit for a log: as it is when it looks like
+// a name, quoted when it is printable ASCII otherwise (a name with spaces could
+// be read as something that it is not), else in hex.
 func safe(b []byte) string {
+	quoted := len(b) == 0
 	for _, c := range b {
-		if c < 0x20 || c > 0x7e {
+		if c < ' ' || c > '~' {
 			return shortHex(b)
 		}
+		quoted = quoted || c == ' ' || c == '"' || c == '\\' || c == ','
 	}
+	s, tail := string(b), ""
 	if len(b) > shown {
-		return fmt.Sprintf("%s… (%d bytes)", b[:shown], len(b))
+		s, tail = s[:shown], fmt.Sprintf("...(%d bytes)", len(b))
 	}
-	return string(b)
+	if quoted {
+		s = strconv.Quote(s)
+	}
+	return s + tail
 }
 
 func shortHex(b []byte) string {
 	if len(b) > shown/2 {
-		return fmt.Sprintf("0x%x… (%d bytes)", b[:shown/2], len(b))
+		return fmt.Sprintf("0x%x...(%d bytes)", b[:shown/2], len(b))
 	}
 	return fmt.Sprintf("0x%x", b)
 }

@@ -51,19 +51,21 @@ func ParseDecrypted(h Header, body []byte) (*Message, error) {
 }
 
 func parse(h Header, body []byte, padding int) (*Message, error) {
-	kinds, bounds, err := walk(h.NextPayload, body, padding)
+	n, err := walk(h.NextPayload, body, padding)
 	if err != nil {
 		return nil, err
 	}
-	m := &Message{Header: h, Payloads: make([]Payload, len(kinds)), bounds: bounds}
-	m.raw = clip(body, 0, bounds[len(kinds)])
-	for i, k := range kinds {
+	bounds := measure(body, n)
+	m := &Message{Header: h, Payloads: make([]Payload, n), raw: clip(body, 0, bounds[n]), bounds: bounds}
+	kind := h.NextPayload
+	for i := range m.Payloads {
 		begin := bounds[i] + GenericLen
-		p, err := parsePayload(k, clip(body, begin, bounds[i+1]), HeaderLen+begin)
+		p, err := parsePayload(kind, clip(body, begin, bounds[i+1]), HeaderLen+begin)
 		if err != nil {
 			return nil, err
 		}
 		m.Payloads[i] = p
+		kind = doi.Payload(body[bounds[i]])
 	}
 	return m, nil
 }
@@ -72,36 +74,32 @@ func parse(h Header, body []byte, padding int) (*Message, error) {
 // data never writes over the next one.
 func clip(b []byte, from, to int) []byte { return b[from:to:to] }
 
-// walk follows the chain of payloads from the first one's type. It returns the
-// types and where each payload begins, with the end of the last one behind
-// them. No more than padding bytes may follow the last payload.
-func walk(next doi.Payload, body []byte, padding int) ([]doi.Payload, []int, error) {
-	var few [16]doi.Payload
-	kinds, off := few[:0], 0
+// walk follows the chain of payloads from the first one's type to its end and
+// counts them. No more than padding bytes may follow the last payload.
+func walk(next doi.Payload, body []byte, padding int) (int, error) {
 	if !topLevel(next) {
-		return nil, nil, bad(offNextPayload, doi.PayloadNone, doi.NotifyInvalidPayloadType, "no message begins with payload type %d", uint8(next))
+		return 0, bad(offNextPayload, doi.PayloadNone, doi.NotifyInvalidPayloadType, "no message begins with payload type %d", uint8(next))
 	}
+	count, off, last := 0, 0, next
 	for next != doi.PayloadNone {
-		if len(kinds) == MaxPayloads {
-			return nil, nil, bad(HeaderLen+off, next, doi.NotifyPayloadMalformed, "more than %d payloads", MaxPayloads)
+		if count == MaxPayloads {
+			return 0, bad(HeaderLen+off, next, doi.NotifyPayloadMalformed, "more than %d payloads", MaxPayloads)
 		}
 		follow, n, err := generic(next, body[off:], HeaderLen+off)
 		if err != nil {
-			return nil, nil, err
+			return 0, err
 		}
 		if follow != doi.PayloadNone && !topLevel(follow) {
-			return nil, nil, bad(HeaderLen+off, next, doi.NotifyInvalidPayloadType,
+			return 0, bad(HeaderLen+off, next, doi.NotifyInvalidPayloadType,
 				"payload type %d follows, which stands in an SA payload alone", uint8(follow))
 		}
-		kinds = append(kinds, next)
-		off += n
-		next = follow
+		count, off, last, next = count+1, off+n, next, follow
 	}
 	if rest := len(body) - off; rest > padding {
-		return nil, nil, bad(HeaderLen+off, kinds[len(kinds)-1], doi.NotifyUnequalPayloadLengths,
+		return 0, bad(HeaderLen+off, last, doi.NotifyUnequalPayloadLengths,
 			"%d bytes follow it, the last payload; at most %d may", rest, padding)
 	}
-	return kinds, measure(body, len(kinds)), nil
+	return count, nil
 }
 
 // measure is where each of n payloads begins, with the end of the last one
@@ -230,14 +228,21 @@ func putLength(b []byte, begin int) {
 // BodyOf is a payload without generic header.
 func BodyOf(p Payload) []byte { return p.AppendBody(nil) }
 
-// String is the message in one line: the header, then each payload in words.
-// Bytes that came from the network never appear as they are.
+// maxString is where a message's one-line form is cut, in bytes.
+const maxString = 4096
+
+// String is the message in one line of printable ASCII: the header, then each
+// payload in words. Bytes that came from the network never appear as they are,
+// and a message that is made to be long is cut.
 func (m *Message) String() string {
 	var b strings.Builder
 	b.WriteString(m.Header.String())
 	for i, p := range m.Payloads {
 		b.WriteString(separator(i, ": ", ", "))
 		b.WriteString(p.String())
+		if b.Len() > maxString {
+			return fmt.Sprintf("%s... (%d payloads)", b.String()[:maxString], len(m.Payloads))
+		}
 	}
 	return b.String()
 }

@@ -37,7 +37,7 @@ func (p *Proposal) append(b []byte, next doi.Payload) []byte {
 	return b
 }
 
-// String is "proposal 1 esp spi 0x01020304: ESP_3DES …; ESP_AES …": the
+// String is "proposal 1 esp spi 0x01020304: ESP_3DES ...; ESP_AES ...": the
 // transforms in the peer's order.
 func (p Proposal) String() string {
 	var b strings.Builder

@@ -121,6 +121,9 @@ func countAttributes(b []byte) int {
 // seconds and one in kilobytes are no conflict (RFC 2407 section 4.5.2), two
 // in seconds are.
 func (t Transform) conflict(p doi.Protocol) (typ uint16, found bool) {
+	if p > doi.ProtoIPComp {
+		return 0, false // its attributes are not known
+	}
 	lifeType, lifeDuration := lifeAttributes(p)
 	var seen uint64 // a bit a type below 64: most transforms need no second look
 	for i, a := range t.Attributes {

@@ -2,6 +2,7 @@ package isakmp
 
 import (
 	"fmt"
+	"strings"
 
 	"oakley/internal/doi"
 )
@@ -18,4 +19,6 @@ func (u *Unknown) Kind() doi.Payload { return u.Type }
 // AppendBody appends the data.
 func (u *Unknown) AppendBody(b []byte) []byte { return append(b, u.Data...) }
 
-func (u *Unknown) String() string { return fmt.Sprintf("%s(%d bytes)", u.Type, len(u.Data)) }
+func (u *Unknown) String() string {
+	return fmt.Sprintf("%s(%d bytes)", strings.ToLower(u.Type.String()), len(u.Data))
+}

@@ -62,7 +62,7 @@ func VendorName(id []byte) string {
 		}
 	}
 	if len(id) > vendorShown {
-		return fmt.Sprintf("%x… %d bytes", id[:vendorShown], len(id))
+		return fmt.Sprintf("%x... %d bytes", id[:vendorShown], len(id))
 	}
 	return fmt.Sprintf("%x", id)
 }
