@@ -15,5 +15,5 @@ var (
 
 	errRandom   = errors.New("the random source repeats itself: no usable scalar in 256 tries")
 	errInfinity = errors.New("the product is the point at infinity")
-	errWiped    = errors.New("the secret was wiped")
+	errWiped    = errors.New("the secret of this key pair was wiped")
 )

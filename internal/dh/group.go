@@ -103,13 +103,14 @@ func (g *Group) Generate(rand io.Reader) (*Private, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no key pair for %v: %w", g, err)
 	}
-	return &Private{g, k}, nil
+	return &Private{group: g, pair: k}, nil
 }
 
 // Private is a key pair. It is meant for one exchange.
 type Private struct {
 	group *Group
 	pair  keyPair
+	wiped bool
 }
 
 // Group is the group of the key pair.
@@ -120,8 +121,11 @@ func (p *Private) Public() []byte { return p.pair.public() }
 
 // Shared is g^xy: padded with zeros on the left to the length of the prime for
 // MODP (RFC 2409 section 5), the x coordinate for a curve (RFC 5903 section 9).
-// The error is that of Check.
+// The error is that of Check, or tells that Wipe came first.
 func (p *Private) Shared(peer []byte) ([]byte, error) {
+	if p.wiped {
+		return nil, errWiped
+	}
 	if err := p.group.Check(peer); err != nil {
 		return nil, err
 	}
@@ -132,6 +136,9 @@ func (p *Private) Shared(peer []byte) ([]byte, error) {
 	return s, nil
 }
 
-// Wipe forgets the secret as far as the language lets us; the key pair is of no
-// use afterwards.
-func (p *Private) Wipe() { p.pair.wipe() }
+// Wipe forgets the secret as far as the language lets us; afterwards only the
+// public value is left.
+func (p *Private) Wipe() {
+	p.wiped = true
+	p.pair.wipe()
+}

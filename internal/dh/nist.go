@@ -70,9 +70,6 @@ func (p *standardPair) public() []byte { return p.q }
 func (p *standardPair) wipe() { p.key = nil }
 
 func (p *standardPair) shared(peer []byte) ([]byte, error) {
-	if p.key == nil {
-		return nil, errWiped
-	}
 	q, err := p.group.point(peer)
 	if err != nil {
 		return nil, ErrOffCurve
