@@ -6,7 +6,9 @@ import (
 	"crypto/des"
 	"fmt"
 
+	//lint:ignore SA1019 peers of 1998 speak it (RFC 2409 appendix A)
 	"golang.org/x/crypto/blowfish"
+	//lint:ignore SA1019 peers of 1998 speak it (RFC 2409 appendix A)
 	"golang.org/x/crypto/cast5"
 
 	"oakley/internal/doi"

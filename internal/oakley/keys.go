@@ -39,8 +39,7 @@ func Derive(s Suite, skeyid, gxy []byte, ckyI, ckyR [8]byte) (*Keys, error) {
 	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("no keys for suite %v: %w", s, err)
 	}
-	size, n := hashes[s.Hash].size, s.keyLen()
-	if len(skeyid) != size {
+	if size := hashes[s.Hash].size; len(skeyid) != size {
 		return nil, fmt.Errorf("no keys for suite %v: SKEYID has %d bytes, expected %d", s, len(skeyid), size)
 	}
 	tail := func(n byte) [][]byte { return [][]byte{gxy, ckyI[:], ckyR[:], {n}} }
@@ -50,20 +49,27 @@ func Derive(s Suite, skeyid, gxy []byte, ckyI, ckyR [8]byte) (*Keys, error) {
 	defer clear(d)
 	defer clear(a)
 	defer clear(e)
-	key := e
+	return assemble(s, skeyid, d, a, e)
+}
+
+// assemble makes the cipher's key from SKEYID_e (e), and puts it and the other
+// keys together.
+func assemble(s Suite, skeyid, d, a, e []byte) (*Keys, error) {
+	key, n := e, s.keyLen()
 	if n > len(e) {
 		key = feedback(s.Hash, e, []byte{0}, nil, n)
 		defer clear(key)
 	}
-	if err := checkWeak(s.Cipher, key[:n]); err != nil {
+	key = key[:n]
+	if err := checkWeak(s.Cipher, key); err != nil {
 		return nil, err
 	}
-	raw := make([]byte, 0, 3*size+n)
+	raw := make([]byte, 0, len(d)+len(a)+len(key)+len(skeyid))
 	raw = append(raw, d...)
 	raw = append(raw, a...)
-	raw = append(raw, key[:n]...)
+	raw = append(raw, key...)
 	raw = append(raw, skeyid...)
-	return &Keys{raw, s.Cipher, s.Hash, uint16(s.KeyBits), uint8(size), uint8(n)}, nil
+	return &Keys{raw, s.Cipher, s.Hash, uint16(s.KeyBits), uint8(len(d)), uint8(len(key))}, nil
 }
 
 func (k *Keys) d() []byte         { return k.raw[:k.size] }
