@@ -19,8 +19,8 @@ type modp struct {
 
 func newMODP(prime string, exponentBits int) *modp {
 	m := &modp{bytes: len(prime) / 2, exponent: (exponentBits + 7) / 8}
-	// A modulus costs a few exponentiations of a small group to prepare: that
-	// is done when a group is first used and once only.
+	// What Montgomery's multiplication needs to know about a prime is computed
+	// when the group is first used, and once only.
 	m.modulus = sync.OnceValue(func() *bigmod.Modulus {
 		b, err := hex.DecodeString(prime)
 		if err != nil {
