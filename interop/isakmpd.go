@@ -1,0 +1,154 @@
+package interop
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"oakley/internal/lab"
+)
+
+// build makes the isakmpd binary, once for a run of the tests.
+var build = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("OAKLEY_ISAKMPD"); path != "" {
+		return path, nil
+	}
+	dir, err := os.MkdirTemp("", "oakley-interop")
+	if err != nil {
+		return "", err
+	}
+	builtIn = dir
+	path := filepath.Join(dir, "isakmpd")
+	cmd := exec.Command("go", "build", "-o", path, "oakley/cmd/isakmpd")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building isakmpd: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// builtIn is the folder to remove at the end, if there is one.
+var builtIn string
+
+// Isakmpd is our daemon on a host.
+type Isakmpd struct {
+	*lab.Process
+	Conf string // its configuration file
+}
+
+// StartIsakmpd runs isakmpd with a configuration and more flags than those that
+// every test needs: foreground, verbose, no policy file. dir is a private folder
+// for its files; /var/run is the daemon's own.
+func StartIsakmpd(h *lab.Host, dir, conf string, flags ...string) (*Isakmpd, error) {
+	prog, err := build()
+	if err != nil {
+		return nil, err
+	}
+	d := &Isakmpd{Conf: filepath.Join(dir, "isakmpd.conf")}
+	if err := os.WriteFile(d.Conf, []byte(conf), 0o600); err != nil {
+		return nil, err
+	}
+	d.Process, err = h.Start(lab.Command{
+		Path: prog, Args: append([]string{"-d", "-v", "-K", "-c", d.Conf}, flags...), Private: []string{"/run"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.Log.Wait(listens, 10*time.Second); err != nil {
+		d.Kill()
+		return nil, fmt.Errorf("isakmpd on %s did not start: %w\n%s\nconfiguration:\n%s", h, err, d.Log, conf)
+	}
+	return d, nil
+}
+
+// listens is in the line that says that the daemon is ready.
+const listens = `listening|ready`
+
+// End stops the daemon and demands that it ends well.
+func (d *Isakmpd) End() error {
+	if err := d.Stop(10 * time.Second); err != nil {
+		return fmt.Errorf("isakmpd did not end well: %w", err)
+	}
+	return nil
+}
+
+// IsakmpdConf writes the tunnel down as isakmpd.conf. With Initiate the daemon
+// starts the tunnel by itself, else it accepts it.
+func (t Tunnel) IsakmpdConf() string {
+	t.defaults()
+	list := "Passive-connections"
+	if t.Initiate {
+		list = "Connections"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `[General]
+Listen-on= %[1]s
+Retransmits= 5
+Exchange-max-time= 30
+Default-phase-1-lifetime= %[2]d,2:86400
+Default-phase-2-lifetime= %[3]d,2:86400
+
+[Phase 1]
+%[4]s= peer
+
+[Phase 2]
+%[5]s= %[6]s
+
+[peer]
+Phase= 1
+Transport= udp
+Local-address= %[1]s
+Address= %[4]s
+Configuration= main-mode
+Authentication= %[7]s
+
+[main-mode]
+DOI= IPSEC
+EXCHANGE_TYPE= ID_PROT
+Transforms= %[8]s
+
+[%[6]s]
+Phase= 2
+ISAKMP-peer= peer
+Configuration= quick-mode
+Local-ID= net-local
+Remote-ID= net-remote
+
+[quick-mode]
+DOI= IPSEC
+EXCHANGE_TYPE= QUICK_MODE
+Suites= %[9]s
+`, t.Local, int(t.P1Life.Seconds()), int(t.P2Life.Seconds()), t.Remote, list, t.Name, t.Secret, t.P1.Isakmpd, t.suite())
+	writeID(&b, "net-local", t.LocalNet)
+	writeID(&b, "net-remote", t.RemoteNet)
+	return b.String()
+}
+
+func writeID(b *strings.Builder, name string, n netip.Prefix) {
+	family, mask := "IPV4", netip.AddrFrom4([4]byte(maskOf(n.Bits(), 4)))
+	if n.Addr().Is6() {
+		family, mask = "IPV6", netip.AddrFrom16([16]byte(maskOf(n.Bits(), 16)))
+	}
+	fmt.Fprintf(b, "\n[%s]\nID-type= %s_ADDR_SUBNET\nNetwork= %s\nNetmask= %s\n", name, family, n.Addr(), mask)
+}
+
+func maskOf(bits, size int) []byte {
+	m := make([]byte, size)
+	for i := range bits {
+		m[i/8] |= 0x80 >> (i % 8)
+	}
+	return m
+}
+
+// removeBuild takes away what build made.
+func removeBuild() error {
+	if builtIn == "" {
+		return nil
+	}
+	return os.RemoveAll(builtIn)
+}
