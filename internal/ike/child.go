@@ -1,0 +1,343 @@
+package ike
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"oakley/internal/doi"
+	"oakley/internal/ipsec"
+)
+
+// child is what one quick mode made: a pair of SAs for each protocol. It
+// outlives the ISAKMP SA under which it was agreed.
+type child struct {
+	cs       *connState
+	role     Role
+	peer     *Peer
+	idBody   []byte
+	remote   netip.AddrPort
+	in, out  []ipsec.SAID
+	mark     [8]byte // of both nonces: the same on both sides, see supersede
+	begun    time.Time
+	born     time.Time
+	rekeyAt  time.Time
+	expireAt time.Time
+	deleteAt time.Time // set when another child has taken over
+	// superseded: another child carries the traffic out.
+	superseded bool
+	// deaf: the outgoing SAs are gone, the incoming ones wait for stragglers.
+	deaf  bool
+	dead  bool
+	alarm alarm
+}
+
+// makeSAs turns a finished negotiation into what the data plane installs. The
+// keying material for an SA is made with the SPI of its receiver (RFC 2409
+// section 5.5).
+func (q *quick) makeSAs(e *Engine) {
+	p := q.p
+	e.bundles++
+	q.bundle = e.bundles
+	sel := q.selector()
+	for i := range q.chosen.sas {
+		c := &q.chosen.sas[i]
+		own := q.spis[c.proto]
+		hard, soft := q.limits(e, c)
+		base := ipsec.SA{
+			Mode: c.offer.mode, Cipher: c.cipher, Auth: c.auth, Replay: c.replay, ESN: c.offer.esn,
+			Soft: soft, Hard: hard, Owner: ipsec.OwnerIKE, Conn: q.cs.conn.Name, Index: uint8(i),
+		}
+		if len(q.chosen.sas) > 1 {
+			base.Bundle = q.bundle
+		}
+		in, out := base, base
+		in.ID = q.inID(c.proto, own)
+		in.Src = p.remote.Addr()
+		in.Selector, in.Flow = sel.Reverse(), flowOf(q.cs.conn.Name, ipsec.In)
+		out.ID = ipsec.SAID{Dir: ipsec.Out, Proto: ipProtos[c.proto], SPI: ipsec.SPI(binary.BigEndian.Uint32(c.spi[:])), Dst: p.remote.Addr()}
+		out.Src = p.local.Addr()
+		out.Selector, out.Flow = sel, flowOf(q.cs.conn.Name, ipsec.Out)
+		if c.offer.udp {
+			out.ID.Port = p.remote.Port()
+			in.Encap = &ipsec.Encap{Local: p.local, Remote: p.remote}
+			out.Encap = &ipsec.Encap{Local: p.local, Remote: p.remote}
+		}
+		cut := func(sa *ipsec.SA, spi []byte) {
+			k := p.keys.KeyMat(q.gxy, c.proto, spi, q.ni, q.nr, c.keyMaterial())
+			salt := c.keyLen + c.cipher.Info().Salt
+			sa.Key, sa.Salt, sa.AuthKey = k[:c.keyLen:c.keyLen], k[c.keyLen:salt:salt], k[salt:]
+		}
+		cut(&in, wireSPI(c.proto, own))
+		cut(&out, wireSPI(c.proto, c.spi))
+		q.in, q.out = append(q.in, &in), append(q.out, &out)
+	}
+}
+
+func wireSPI(p doi.Protocol, spi [4]byte) []byte {
+	if p == doi.ProtoIPComp {
+		return spi[2:]
+	}
+	return spi[:]
+}
+
+// limits is what the data plane watches: bytes, and the end in time as a
+// backstop for the day on which nobody here is left to watch it.
+func (q *quick) limits(e *Engine, c *chosenSA) (hard, soft ipsec.Lifetime) {
+	hard.Time = c.offer.life.duration()
+	if kb := c.offer.life.kilobytes; kb != 0 {
+		hard.Bytes = min(kb, 1<<50) * 1024
+		soft.Bytes = uint64(e.rekeyAfter(time.Duration(min(hard.Bytes, 1<<62)), q.role))
+	}
+	return hard, soft
+}
+
+// duration is how long an SA lives.
+func (l *lifetimes) duration() time.Duration {
+	s := l.seconds
+	if !l.haveSec {
+		s = defaultSeconds
+	}
+	return time.Duration(min(s, 365*86400)) * time.Second
+}
+
+// newChild takes over the SAs of a finished quick mode.
+func (e *Engine) newChild(q *quick) {
+	p, cs := q.p, q.cs
+	first := &q.chosen.sas[0]
+	life := first.offer.life.duration()
+	rekey := cs.current() != nil
+	c := &child{
+		cs: cs, role: q.role, peer: p.peer, idBody: p.idBody, remote: p.remote, begun: q.created, born: e.now,
+		rekeyAt: e.now.Add(e.rekeyAfter(life, q.role)), expireAt: e.now.Add(life),
+	}
+	for i := range q.in {
+		c.in, c.out = append(c.in, q.in[i].ID), append(c.out, q.out[i].ID)
+		e.children[q.in[i].ID], e.children[q.out[i].ID] = c, c
+	}
+	d := digest(append(append([]byte("nonces"), q.ni...), q.nr...))
+	copy(c.mark[:], d[:])
+	cs.children = append(cs.children, c)
+	if cs.busy == q {
+		cs.busy = nil
+	}
+	cs.fails, cs.retryAt = 0, time.Time{}
+	cs.schedule(e)
+	for _, id := range cs.acquires {
+		e.emit(EndAcquire{ID: id})
+	}
+	cs.acquires = nil
+	cs.remoteAddr = p.remote
+	e.emit(Phase2Up{
+		Conn: cs.conn.Name, Peer: p.peer.Name, Role: q.role, Local: p.local, Remote: p.remote, Selector: q.selector(), Suite: first.String(),
+		PFS: q.chosen.group(), Lifetime: life, Kilobytes: first.offer.life.kilobytes, In: c.in, Out: c.out, Rekey: rekey,
+	})
+	e.supersedeChild(c)
+	c.schedule(e)
+}
+
+// current is the child that carries a connection's traffic out.
+func (cs *connState) current() *child {
+	for i := len(cs.children) - 1; i >= 0; i-- {
+		if c := cs.children[i]; !c.superseded && !c.deaf {
+			return c
+		}
+	}
+	return nil
+}
+
+// supersedeChild decides which of several children of a connection stays, as
+// supersedePhase1 does for ISAKMP SAs. When two quick modes crossed, both sides
+// keep the one with the greater mark, and the initiator of the other ends it:
+// so never both are ended.
+func (e *Engine) supersedeChild(c *child) {
+	for _, o := range c.cs.children {
+		if o == c || o.superseded || o.deaf {
+			continue
+		}
+		loser, mine := o, c.role == Initiator
+		if crossed := o.role != c.role && !o.born.Before(c.begun); crossed {
+			if bytes.Compare(o.mark[:], c.mark[:]) > 0 {
+				loser = c
+			}
+			mine = loser.role == Initiator
+		}
+		loser.superseded = true
+		loser.rekeyAt = time.Time{}
+		loser.deleteAt = e.now.Add(6 * e.cfg.Grace)
+		if mine {
+			loser.deleteAt = e.now.Add(e.cfg.Grace)
+		}
+		loser.schedule(e)
+	}
+}
+
+func (c *child) schedule(e *Engine) {
+	if c.dead {
+		e.alarms.unset(&c.alarm)
+		return
+	}
+	e.alarms.set(&c.alarm, c, c.rekeyAt, c.expireAt, c.deleteAt)
+}
+
+func (c *child) wake(e *Engine) {
+	switch {
+	case c.dead:
+		return
+	case c.deaf && (e.due(c.deleteAt) || e.due(c.expireAt)):
+		e.removeChild(c)
+		return
+	case e.due(c.expireAt):
+		e.endChild(c, "their lifetime is over", true)
+		return
+	case e.due(c.deleteAt):
+		// Never the last one: should its successor have gone meanwhile, this one
+		// carries on.
+		c.deleteAt = time.Time{}
+		if c.cs.current() == nil {
+			c.superseded = false
+			c.rekeyAt = e.now
+		} else {
+			e.retireChild(c, "replaced by newer ones", true)
+		}
+	}
+	if e.due(c.rekeyAt) {
+		c.rekeyAt = time.Time{}
+		e.rekeyChild(c)
+	}
+	c.schedule(e)
+}
+
+// rekeyChild starts a successor while c still works.
+func (e *Engine) rekeyChild(c *child) {
+	if c.superseded || c.deaf || c.cs.current() != c {
+		return
+	}
+	c.cs.rekey = true
+	e.negotiate(c.cs)
+}
+
+// retireChild stops sending on c's SAs and listens to them for a while: packets
+// that are on the way still arrive. The peer is told when tell is set.
+func (e *Engine) retireChild(c *child, reason string, tell bool) {
+	if c.deaf || c.dead {
+		return
+	}
+	if tell {
+		e.tellDeleted(c)
+	}
+	c.deaf = true
+	c.rekeyAt = time.Time{}
+	c.deleteAt = e.now.Add(e.cfg.Grace)
+	e.emit(DeleteSA{SAs: c.out})
+	for _, id := range c.out {
+		delete(e.children, id)
+	}
+	e.emit(Phase2Down{Conn: c.cs.conn.Name, Peer: c.peer.Name, Remote: c.remote, In: c.in, Out: c.out, Reason: reason})
+	c.schedule(e)
+}
+
+// endChild ends c at once.
+func (e *Engine) endChild(c *child, reason string, tell bool) {
+	if !c.deaf {
+		e.retireChild(c, reason, tell)
+	}
+	e.removeChild(c)
+}
+
+// removeChild takes a deaf child out of everything.
+func (e *Engine) removeChild(c *child) {
+	if c.dead {
+		return
+	}
+	c.dead = true
+	e.alarms.unset(&c.alarm)
+	for _, id := range c.in {
+		delete(e.children, id)
+	}
+	cs := c.cs
+	for i, o := range cs.children {
+		if o == c {
+			cs.children = append(cs.children[:i], cs.children[i+1:]...)
+			break
+		}
+	}
+	e.emit(DeleteSA{SAs: c.in, Flows: cs.flowsGone()})
+	if cs.current() == nil {
+		e.lostChild(cs)
+	}
+}
+
+// childOf finds the child with an outgoing SPI of a peer: what a DELETE names.
+func (e *Engine) childOf(p *phase1, proto ipsec.Proto, spi ipsec.SPI) *child {
+	for _, cs := range e.connsOf[p.peer] {
+		for _, c := range cs.children {
+			if !bytes.Equal(c.idBody, p.idBody) {
+				continue
+			}
+			for _, id := range c.out {
+				if id.Proto == proto && id.SPI == spi && !c.deaf {
+					return c
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// expire takes what the data plane found about an SA.
+func (e *Engine) expire(in Expire) {
+	c := e.children[in.SA]
+	switch {
+	case c == nil:
+	case !in.Hard:
+		e.rekeyChild(c)
+	case c.deaf:
+		e.removeChild(c)
+	default:
+		e.endChild(c, fmt.Sprintf("%s reached its limit", in.SA), true)
+	}
+}
+
+// mapping follows a peer whose traffic comes from elsewhere; the data plane
+// has authenticated it.
+func (e *Engine) mapping(in Mapping) {
+	c := e.children[in.SA]
+	if c == nil || c.remote == in.Remote {
+		return
+	}
+	for _, p := range e.up[upKey{c.peer, string(c.idBody)}] {
+		if p.remote == c.remote {
+			p.remote = in.Remote
+		}
+	}
+	e.moveChild(c, in.Remote)
+}
+
+func (e *Engine) moveChild(c *child, to netip.AddrPort) {
+	c.remote = to
+	c.cs.remoteAddr = to
+	for _, ids := range [][]ipsec.SAID{c.in, c.out} {
+		for _, id := range ids {
+			if e.children[id] == c {
+				e.emit(UpdateSA{SA: id, Update: ipsec.SAUpdate{Remote: &to}})
+			}
+		}
+	}
+}
+
+// moveChildren lets a peer's SAs in UDP follow its ISAKMP SA.
+func (e *Engine) moveChildren(p *phase1) {
+	if !p.nat() {
+		return
+	}
+	for _, cs := range e.connsOf[p.peer] {
+		for _, c := range cs.children {
+			if bytes.Equal(c.idBody, p.idBody) && c.remote != p.remote {
+				e.moveChild(c, p.remote)
+			}
+		}
+	}
+}

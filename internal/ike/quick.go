@@ -1,0 +1,841 @@
+package ike
+
+import (
+	"bytes"
+	"crypto/subtle"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"oakley/internal/dh"
+	"oakley/internal/doi"
+	"oakley/internal/ipsec"
+	"oakley/internal/isakmp"
+)
+
+// Quick mode (RFC 2409 section 5.5), and what has to be live when:
+//
+//	initiator                                   responder
+//	1  HASH(1), SA, Ni [, KE] [, IDci, IDcr] -->   policy, keys, incoming SA live
+//	                                         <--   2  HASH(2), SA, Nr [, KE] [, IDci, IDcr]
+//	keys, both SAs live
+//	3  HASH(3)                               -->   outgoing SA live
+//
+// So whoever may send already finds the other side listening. A lost third
+// message would leave the responder stuck: it repeats its second one, and the
+// initiator answers that from its cache (RFC 2408 section 5.1).
+
+// quick is one quick mode.
+type quick struct {
+	p        *phase1
+	cs       *connState
+	role     Role
+	id       uint32
+	state    quickState
+	sending  sending
+	created  time.Time
+	giveUpAt time.Time // when finished: when the cache goes
+	iv       []byte
+	replaces *child // what it rekeys, as initiator
+
+	offer        *isakmp.SA // what we sent, as initiator
+	allowed      []bool
+	candidates   []candidate // responder
+	chosen       *candidate
+	spis         map[doi.Protocol][4]byte // ours
+	ni, nr       []byte
+	idci, idcr   *isakmp.ID
+	local        Net // what the IDs came to
+	remote       Net
+	group        *dh.Group
+	private      *dh.Private
+	gx, gxy      []byte // our own public value, or the peer's while we wait; the secret
+	pending      int    // results awaited
+	requests     []RequestID
+	in, out      []*ipsec.SA
+	installedIn  bool
+	installedOut bool
+	bundle       uint64
+	alarm        alarm
+}
+
+// quickState is named for what is awaited.
+type quickState uint8
+
+const (
+	awaitMeans       quickState = iota // initiator: policy, SPIs, key pair
+	awaitQuick2                        // initiator, message 2
+	awaitQuickKeysI                    // initiator, the arithmetic after message 2
+	awaitInstall                       // initiator, both SAs
+	awaitPolicy                        // responder
+	awaitQuickMeansR                   // responder: SPIs, key exchange
+	awaitInstallIn                     // responder, its incoming SA
+	awaitQuick3                        // responder, message 3
+	awaitInstallOut                    // responder, its outgoing SA
+	quickDone                          // kept for duplicates
+)
+
+var quickStates = [...]string{
+	"await policy, SPI and key pair", "await message 2", "await the shared secret", "await both SAs",
+	"await policy", "await SPI and key exchange", "await the incoming SA", "await message 3", "await the outgoing SA", "done",
+}
+
+func (s quickState) String() string { return quickStates[s] }
+
+func (q *quick) schedule(e *Engine) { e.alarms.set(&q.alarm, q, q.sending.next, q.giveUpAt) }
+
+func (q *quick) wake(e *Engine) {
+	switch {
+	case q.state == quickDone:
+		if e.due(q.giveUpAt) {
+			e.removeQuick(q)
+			return
+		}
+	case e.due(q.giveUpAt):
+		e.failQuick(q, &Failed{Reason: fmt.Sprintf("no end within %s (%s)", e.cfg.ExchangeMaxTime, q.state)})
+		return
+	case !e.again(&q.sending):
+		e.unanswered(q)
+		return
+	}
+	q.schedule(e)
+}
+
+// unanswered ends a quick mode that got no answer under an SA that should have
+// had one: the peer may have lost the ISAKMP SA, and a new one is the way to
+// find out (kill -9 on the other side).
+func (e *Engine) unanswered(q *quick) {
+	p, cs := q.p, q.cs
+	f := &Failed{
+		Reason: fmt.Sprintf("no answer after %d retransmissions (%s)", e.cfg.Retransmits, q.state),
+		Hint:   "the peer may have been restarted: phase 1 is negotiated anew",
+	}
+	if q.role == Responder {
+		e.inform(p, q.deletePayloads()...)
+		e.failQuick(q, f)
+		return
+	}
+	e.failQuick(q, f)
+	if !p.dead {
+		e.deletePhase1(p, "the peer no longer answers under it")
+	}
+	if cs.wanted || len(cs.acquires) > 0 || cs.current() != nil {
+		cs.retryAt = time.Time{}
+		e.negotiate(cs)
+	}
+}
+
+// startQuick begins as initiator: everything that message 1 needs is asked for
+// at once.
+func (e *Engine) startQuick(p *phase1, cs *connState, replaces *child) {
+	q := &quick{
+		p: p, cs: cs, role: Initiator, id: e.messageID(p), state: awaitMeans, created: e.now, giveUpAt: e.now.Add(e.cfg.ExchangeMaxTime),
+		replaces: replaces, spis: map[doi.Protocol][4]byte{}, local: cs.conn.Local, remote: cs.conn.Remote,
+	}
+	cs.busy = q
+	e.addQuick(q)
+	q.setIDs()
+
+	query := e.query(q)
+	for i := range cs.conn.Suites {
+		query.Proposals = append(query.Proposals, suiteProposal(&cs.conn.Suites[i]))
+	}
+	query.ID = q.await(e, func(in Input) {
+		a := in.(PolicyAnswer)
+		q.allowed = a.Allow
+		if a.Err != nil || len(a.Allow) != len(cs.conn.Suites) || !slices.Contains(a.Allow, true) {
+			e.failQuick(q, &Failed{Reason: "the policy lets us offer none of our own suites: " + policyReason(a), Ours: describeSuites(cs.conn, p.nat())})
+			return
+		}
+		e.meansMet(q)
+	})
+	e.emit(query)
+	for _, s := range cs.conn.Suites {
+		for _, pr := range s.Protocols {
+			if _, have := q.spis[pr.Proto]; !have {
+				e.askQuickSPI(q, pr.Proto)
+			}
+		}
+	}
+	if g := cs.conn.Suites[0].Protocols[0].Transforms[0].Group; g != 0 {
+		e.askQuickDH(q, g, nil)
+	}
+	q.schedule(e)
+}
+
+func policyReason(a PolicyAnswer) string {
+	switch {
+	case a.Err != nil:
+		return a.Err.Error()
+	case a.Reason != "":
+		return a.Reason
+	}
+	return "no reason given"
+}
+
+// await registers a result that the quick mode needs before it goes on.
+func (q *quick) await(e *Engine, done func(Input)) RequestID {
+	id := e.ask(done)
+	q.pending++
+	q.requests = append(q.requests, id)
+	return id
+}
+
+// meansMet counts one result; the last one moves the exchange on.
+func (e *Engine) meansMet(q *quick) {
+	if q.pending--; q.pending > 0 {
+		return
+	}
+	q.requests = q.requests[:0]
+	switch q.state {
+	case awaitMeans:
+		e.quick1Send(q)
+	case awaitQuickKeysI:
+		e.installBoth(q)
+	case awaitQuickMeansR:
+		e.installIncoming(q)
+	}
+	q.schedule(e)
+}
+
+func (e *Engine) askQuickSPI(q *quick, proto doi.Protocol) {
+	q.spis[proto] = [4]byte{}
+	q.pending++
+	id := e.askSPI(ipProtos[proto], q.p.remote.Addr(), q.p.local.Addr(), func(in Input) {
+		r := in.(SPIAllocated)
+		if r.Err != nil {
+			delete(q.spis, proto)
+			e.failQuick(q, &Failed{Reason: "the data plane gave no SPI: " + r.Err.Error()})
+			return
+		}
+		var spi [4]byte
+		binary.BigEndian.PutUint32(spi[:], uint32(r.SPI))
+		q.spis[proto] = spi
+		e.meansMet(q)
+	})
+	q.requests = append(q.requests, id)
+}
+
+// askQuickDH asks for our half of perfect forward secrecy, and for the secret
+// when the peer's half is there.
+func (e *Engine) askQuickDH(q *quick, g doi.Group, peer []byte) {
+	id := q.await(e, func(in Input) {
+		r := in.(DHDone)
+		if r.Err != nil {
+			e.failQuick(q, &Failed{Reason: "the key exchange failed: " + r.Err.Error()})
+			return
+		}
+		q.private, q.gx, q.gxy = r.Private, r.Private.Public(), r.Shared
+		e.meansMet(q)
+	})
+	e.emit(DiffieHellman{ID: id, Group: g, Private: q.private, Peer: peer})
+}
+
+// setIDs makes the identities that we send as initiator. A network that is not
+// set is the tunnel's end itself.
+func (q *quick) setIDs() {
+	local, remote := q.local.at(q.p.local.Addr()), q.remote.at(q.p.remote.Addr())
+	q.local, q.remote = local, remote
+	q.idci, q.idcr = local.id(), remote.id()
+}
+
+func (n Net) at(a netip.Addr) Net {
+	if !n.Prefix.IsValid() {
+		n.Prefix, n.Addr = netip.PrefixFrom(a, a.BitLen()), true
+	}
+	return n
+}
+
+func (n Net) id() *isakmp.ID {
+	if n.Addr && n.Prefix.IsSingleIP() {
+		return isakmp.IDFromAddr(n.Prefix.Addr(), n.Proto, n.Port)
+	}
+	return isakmp.IDFromPrefix(n.Prefix, n.Proto, n.Port)
+}
+
+// selector is the traffic of both ends, seen from us.
+func (q *quick) selector() ipsec.Selector {
+	s := ipsec.Selector{Src: q.local.Prefix, Dst: q.remote.Prefix, Proto: q.local.Proto, SrcPort: q.local.Port, DstPort: q.remote.Port}
+	if s.Proto == 0 {
+		s.Proto = q.remote.Proto
+	}
+	return s
+}
+
+func (e *Engine) query(q *quick) QueryPolicy {
+	return QueryPolicy{
+		Initiator: q.role == Initiator, Peer: q.p.peer.Name, Conn: q.cs.conn.Name, LocalAddr: q.p.local, Remote: q.p.remote,
+		LocalID: q.p.localID, RemoteID: q.p.remoteID, Selector: q.selector(),
+	}
+}
+
+func (e *Engine) quick1Send(q *quick) {
+	p := q.p
+	q.ni = make([]byte, nonceLen)
+	e.random(q.ni)
+	q.offer = offerPhase2(q.cs.conn, q.allowed, q.spis, p.nat())
+	ps := []isakmp.Payload{nil, q.offer, &isakmp.Nonce{Data: q.ni}}
+	if q.private != nil {
+		ps = append(ps, &isakmp.KE{Data: q.gx})
+	}
+	ps = append(ps, q.idci, q.idcr)
+	ps[0] = &isakmp.Hash{Data: p.keys.Hash1(q.id, isakmp.AppendPayloads(nil, ps[1:]))}
+	b, next := p.encrypt(doi.ExchangeQuick, q.id, p.keys.Phase2IV(p.lastBlock, q.id), ps)
+	q.iv = next
+	q.state = awaitQuick2
+	e.send(&q.sending, b, p.local, p.remote, true)
+}
+
+// quickDatagram finds the exchange and the step.
+func (e *Engine) quickDatagram(d Datagram, h isakmp.Header) {
+	p := e.established(d, h)
+	if p == nil {
+		return
+	}
+	q := p.quicks[h.MessageID]
+	var rej *rejection
+	switch {
+	case q == nil && p.seen.has(h.MessageID):
+		rej = drop(FaultStale, "a quick mode message of an exchange that is over")
+	case q == nil:
+		rej = e.quick1(p, d, h)
+	case e.duplicate(&q.sending, d):
+		return
+	case q.state == awaitQuick2:
+		rej = e.quick2(q, d, h)
+	case q.state == awaitQuick3:
+		rej = e.quick3(q, d, h)
+	default:
+		rej = drop(FaultMisbehaved, fmt.Sprintf("a quick mode message came while we %s", q.state))
+	}
+	if rej != nil {
+		e.rejectQuick(p, q, d, rej)
+	}
+}
+
+// rejectQuick deals with a message that was not taken. What is not authentic
+// gets no answer; what is, but cannot be agreed to, gets a protected one.
+func (e *Engine) rejectQuick(p *phase1, q *quick, d Datagram, rej *rejection) {
+	if !rej.kill {
+		e.drop(d, p, rej.fault, rej.reason)
+		return
+	}
+	if rej.notify != 0 {
+		e.inform(p, notifyPayload(rej.notify))
+	}
+	f := rej.failed
+	if f == nil {
+		f = &Failed{Reason: rej.reason}
+	}
+	if q != nil {
+		e.failQuick(q, f)
+		return
+	}
+	f.Phase, f.Role, f.Peer, f.Local, f.Remote = 2, Responder, p.peer.Name, p.local, p.remote
+	e.emit(*f)
+}
+
+// open decrypts and authenticates a quick mode message.
+func (p *phase1) open(d Datagram, h isakmp.Header, iv []byte, s *shape, hash func(m *isakmp.Message) []byte) (m *isakmp.Message, next []byte, rej *rejection) {
+	m, next, err := p.decrypt(d, h, iv)
+	if err != nil {
+		return nil, nil, drop(FaultUnauthentic, fmt.Sprintf("%s cannot be read: %v", s.name, err))
+	}
+	if len(m.Payloads) == 0 {
+		return nil, nil, drop(FaultUnauthentic, s.name+" is empty")
+	}
+	got, ok := m.Payloads[0].(*isakmp.Hash)
+	if !ok || subtle.ConstantTimeCompare(got.Data, hash(m)) != 1 {
+		return nil, nil, drop(FaultUnauthentic, s.name+": its hash does not match")
+	}
+	if _, rej := s.checkHashed(m); rej != nil {
+		rej.kill = true // authentic, and still not what it should be
+		return nil, nil, rej
+	}
+	return m, next, nil
+}
+
+// quick1 takes the first message as responder.
+func (e *Engine) quick1(p *phase1, d Datagram, h isakmp.Header) *rejection {
+	if p.seen.full() {
+		return drop(FaultLimit, "too many exchanges under one ISAKMP SA")
+	}
+	if e.responding(p) >= e.cfg.MaxQuickPerPeer {
+		return drop(FaultLimit, fmt.Sprintf("%d quick modes of this peer are under way", e.cfg.MaxQuickPerPeer))
+	}
+	m, next, rej := p.open(d, h, p.keys.Phase2IV(p.lastBlock, h.MessageID), &quickMessage[1], func(m *isakmp.Message) []byte {
+		return p.keys.Hash1(h.MessageID, m.After(0))
+	})
+	if rej != nil {
+		if rej.kill {
+			p.seen.add(h.MessageID)
+		}
+		return rej
+	}
+	// Authentic and fresh: from here on the message ID is used up.
+	p.seen.add(h.MessageID)
+	e.follow(p, d)
+	e.used(p, len(d.Data))
+	nonce, _, _ := payload[*isakmp.Nonce](m)
+	sa, _, _ := payload[*isakmp.SA](m)
+	if rej := checkNonce(nonce.Data, &quickMessage[1]); rej != nil {
+		return rej
+	}
+	q := &quick{
+		p: p, role: Responder, id: h.MessageID, state: awaitPolicy, created: e.now, giveUpAt: e.now.Add(e.cfg.ExchangeMaxTime),
+		iv: next, ni: bytes.Clone(nonce.Data), spis: map[doi.Protocol][4]byte{},
+	}
+	if rej := e.takeIDs(q, m); rej != nil {
+		rej.failed.Theirs = describeSA(sa)
+		return rej
+	}
+	cands, differs := candidates(q.cs.conn, sa, p.nat())
+	if len(cands) == 0 {
+		rej := kill(FaultIncompatible, doi.NotifyNoProposalChosen, "no proposal of the peer's is one of ours")
+		rej.failed = &Failed{
+			Conn: q.cs.conn.Name, Reason: rej.reason, Ours: describeSuites(q.cs.conn, p.nat()), Theirs: describeSA(sa), Differs: differs,
+			Hint: "make the two sides' phase 2 suites share one line (Configuration= and Suites= of the connection here)",
+		}
+		return rej
+	}
+	if rej := q.takeKE(m, cands); rej != nil {
+		return rej
+	}
+	q.candidates = cloneCandidates(cands)
+	q.sending.accepted(d)
+	e.addQuick(q)
+	query := e.query(q)
+	for i := range q.candidates {
+		query.Proposals = append(query.Proposals, q.candidates[i].proposal())
+	}
+	query.ID = q.await(e, func(in Input) { e.policyAnswered(q, in.(PolicyAnswer)) })
+	e.emit(query)
+	q.schedule(e)
+	return nil
+}
+
+func checkNonce(n []byte, s *shape) *rejection {
+	if len(n) < 8 || len(n) > 256 {
+		return kill(FaultMisbehaved, doi.NotifyPayloadMalformed, fmt.Sprintf("%s: a nonce of %d bytes; RFC 2409 section 5 wants 8 to 256", s.name, len(n)))
+	}
+	return nil
+}
+
+// cloneCandidates takes what outlives the datagram out of it.
+func cloneCandidates(cs []candidate) []candidate {
+	for i := range cs {
+		for j := range cs[i].sas {
+			t := &cs[i].sas[j].transform
+			t.Attributes = slices.Clone(t.Attributes)
+			for k := range t.Attributes {
+				t.Attributes[k].Value = bytes.Clone(t.Attributes[k].Value)
+			}
+		}
+	}
+	return cs
+}
+
+// takeKE holds the KE payload against the group that the proposals ask for.
+func (q *quick) takeKE(m *isakmp.Message, cands []candidate) *rejection {
+	ke, _, have := payload[*isakmp.KE](m)
+	group := cands[0].group()
+	if have != (group != 0) {
+		return kill(FaultMisbehaved, doi.NotifyInvalidKeyInformation, fmt.Sprintf("the proposal asks for %s, and a KE payload is %s", groupName(group), thereOrNot(have)))
+	}
+	if !have {
+		return nil
+	}
+	g, err := dh.Lookup(group)
+	if err == nil {
+		err = g.Check(ke.Data)
+	}
+	if err != nil {
+		return kill(FaultMisbehaved, doi.NotifyInvalidKeyInformation, "the KE payload: "+err.Error())
+	}
+	q.group, q.gx = g, bytes.Clone(ke.Data)
+	return nil
+}
+
+func thereOrNot(b bool) string {
+	if b {
+		return "there"
+	}
+	return "missing"
+}
+
+// takeIDs finds the connection that the peer's identities mean.
+func (e *Engine) takeIDs(q *quick, m *isakmp.Message) *rejection {
+	p := q.p
+	ids := payloads[*isakmp.ID](m)
+	remote, local := Net{}.at(p.remote.Addr()), Net{}.at(p.local.Addr())
+	switch len(ids) {
+	case 0: // the tunnel's ends themselves (RFC 2409 section 5.5)
+	case 2:
+		var rej *rejection
+		if remote, rej = netOf(ids[0]); rej != nil {
+			return rej
+		}
+		if local, rej = netOf(ids[1]); rej != nil {
+			return rej
+		}
+		q.idci, q.idcr = cloneID(ids[0]), cloneID(ids[1])
+	default:
+		return invalidID("quick mode has one identity; there are to be two, or none")
+	}
+	q.remote, q.local = remote, local
+	q.cs = e.connFor(p, local, remote)
+	if q.cs == nil {
+		rej := invalidID(fmt.Sprintf("no connection with this peer joins our %s and its %s", local, remote))
+		rej.failed.Ours = e.describeNets(p.peer)
+		rej.failed.Differs = e.closestNets(p.peer, local, remote)
+		rej.failed.Hint = "compare Local-ID and Remote-ID of the connections here with the networks that the peer asks for"
+		return rej
+	}
+	return nil
+}
+
+func invalidID(reason string) *rejection {
+	rej := kill(FaultIncompatible, doi.NotifyInvalidIDInformation, reason)
+	rej.failed = &Failed{Reason: reason}
+	return rej
+}
+
+func netOf(id *isakmp.ID) (Net, *rejection) {
+	if err := id.Check(); err != nil {
+		return Net{}, invalidID("an identity of quick mode: " + err.Error())
+	}
+	// Names say nothing about packets (attack B2).
+	p, ok := id.Prefix()
+	if !ok {
+		return Net{}, invalidID(fmt.Sprintf("the identity %s is no address or network", id))
+	}
+	return Net{Prefix: p, Proto: id.Protocol, Port: id.Port}, nil
+}
+
+func cloneID(id *isakmp.ID) *isakmp.ID {
+	c := *id
+	c.Data = bytes.Clone(id.Data)
+	return &c
+}
+
+// policyAnswered takes the first candidate that the policy allows.
+func (e *Engine) policyAnswered(q *quick, a PolicyAnswer) {
+	q.pending--
+	q.requests = q.requests[:0]
+	if a.Err == nil && len(a.Allow) == len(q.candidates) {
+		if i := slices.Index(a.Allow, true); i >= 0 {
+			q.chosen = &q.candidates[i]
+			q.candidates = nil
+		}
+	}
+	if q.chosen == nil {
+		e.inform(q.p, notifyPayload(doi.NotifyNoProposalChosen))
+		e.failQuick(q, &Failed{Reason: "the policy refuses: " + policyReason(a), Ours: describeSuites(q.cs.conn, q.p.nat())})
+		return
+	}
+	q.state = awaitQuickMeansR
+	for i := range q.chosen.sas {
+		e.askQuickSPI(q, q.chosen.sas[i].proto)
+	}
+	if q.group != nil {
+		e.askQuickDH(q, q.group.ID(), q.gx)
+	}
+	q.schedule(e)
+}
+
+// installIncoming makes our incoming SAs live before the peer hears of them.
+func (e *Engine) installIncoming(q *quick) {
+	q.nr = make([]byte, nonceLen)
+	e.random(q.nr)
+	q.makeSAs(e)
+	q.state = awaitInstallIn
+	e.install(q, q.in, func() {
+		q.installedIn = true
+		e.quick2Send(q)
+	})
+}
+
+// install asks the data plane for SAs; a failure ends the exchange on both
+// sides.
+func (e *Engine) install(q *quick, sas []*ipsec.SA, done func()) {
+	id := e.ask(func(in Input) {
+		q.requests = q.requests[:0]
+		if err := in.(SAInstalled).Err; err != nil {
+			e.inform(q.p, append([]isakmp.Payload{notifyPayload(doi.NotifyNoProposalChosen)}, q.deletePayloads()...)...)
+			e.failQuick(q, &Failed{Reason: "the data plane did not take the SAs: " + err.Error()})
+			return
+		}
+		done()
+		q.schedule(e)
+	})
+	q.requests = append(q.requests, id)
+	e.emit(InstallSA{ID: id, Flows: q.cs.flows(q), SAs: sas})
+}
+
+func (e *Engine) quick2Send(q *quick) {
+	p := q.p
+	ps := []isakmp.Payload{nil, q.replySA(), &isakmp.Nonce{Data: q.nr}}
+	if q.group != nil {
+		ps = append(ps, &isakmp.KE{Data: q.gx})
+	}
+	if q.idci != nil {
+		ps = append(ps, q.idci, q.idcr)
+	}
+	ps[0] = &isakmp.Hash{Data: p.keys.Hash2(q.id, q.ni, isakmp.AppendPayloads(nil, ps[1:]))}
+	b, next := p.encrypt(doi.ExchangeQuick, q.id, q.iv, ps)
+	q.iv = next
+	q.state = awaitQuick3
+	e.send(&q.sending, b, p.local, p.remote, true)
+}
+
+// replySA echoes the chosen proposal with our SPIs.
+func (q *quick) replySA() *isakmp.SA {
+	sa := &isakmp.SA{DOI: doi.IPsec, Situation: doi.SituationIdentityOnly}
+	for i := range q.chosen.sas {
+		c := &q.chosen.sas[i]
+		spi := q.spis[c.proto]
+		w := isakmp.Proposal{Number: q.chosen.number, Protocol: c.proto, SPI: spi[:], Transforms: []isakmp.Transform{c.transform}}
+		if c.proto == doi.ProtoIPComp {
+			w.SPI = spi[2:]
+		}
+		sa.Proposals = append(sa.Proposals, w)
+	}
+	return sa
+}
+
+// quick2 takes the responder's choice.
+func (e *Engine) quick2(q *quick, d Datagram, h isakmp.Header) *rejection {
+	p := q.p
+	m, next, rej := p.open(d, h, q.iv, &quickMessage[2], func(m *isakmp.Message) []byte { return p.keys.Hash2(q.id, q.ni, m.After(0)) })
+	if rej != nil {
+		return rej
+	}
+	e.follow(p, d)
+	e.used(p, len(d.Data))
+	nonce, _, _ := payload[*isakmp.Nonce](m)
+	if rej := checkNonce(nonce.Data, &quickMessage[2]); rej != nil {
+		return rej
+	}
+	if ids := payloads[*isakmp.ID](m); len(ids) == 2 && !(sameID(ids[0], q.idci) && sameID(ids[1], q.idcr)) {
+		return invalidID(fmt.Sprintf("the peer answered with other networks: its %s and our %s", ids[1], ids[0]))
+	}
+	sa, _, _ := payload[*isakmp.SA](m)
+	chosen, rej := chosenPhase2(q.cs.conn, q.offer, sa, p.nat())
+	if rej != nil {
+		rej.kill = true
+		return rej
+	}
+	q.chosen = &cloneCandidates([]candidate{chosen})[0]
+	q.nr = bytes.Clone(nonce.Data)
+	ke, _, have := payload[*isakmp.KE](m)
+	if have != (q.private != nil) {
+		return kill(FaultMisbehaved, doi.NotifyInvalidKeyInformation, fmt.Sprintf("the proposal asks for %s, and a KE payload is %s", groupName(chosen.group()), thereOrNot(have)))
+	}
+	q.shorten(m)
+	q.iv = next
+	q.sending.accepted(d)
+	q.sending.last = nil
+	q.giveBack(e)
+	if !have {
+		e.installBoth(q)
+		q.schedule(e)
+		return nil
+	}
+	g, err := dh.Lookup(chosen.group())
+	if err == nil {
+		err = g.Check(ke.Data)
+	}
+	if err != nil {
+		return kill(FaultMisbehaved, doi.NotifyInvalidKeyInformation, "the KE payload: "+err.Error())
+	}
+	q.group = g
+	q.state = awaitQuickKeysI
+	e.askQuickDH(q, g.ID(), bytes.Clone(ke.Data))
+	q.schedule(e)
+	return nil
+}
+
+func sameID(a, b *isakmp.ID) bool {
+	return bytes.Equal(isakmp.BodyOf(a), isakmp.BodyOf(b))
+}
+
+// shorten takes a RESPONDER-LIFETIME (RFC 2407 section 4.6.3.1): the responder
+// may have less time for the SA than we asked for.
+func (q *quick) shorten(m *isakmp.Message) {
+	for _, n := range payloads[*isakmp.Notify](m) {
+		if n.Type != doi.NotifyResponderLifetime {
+			continue
+		}
+		var l lifetimes
+		for _, v := range n.Lives() {
+			switch {
+			case v.Value == 0:
+			case v.Type == doi.LifeSeconds:
+				l.seconds, l.haveSec = v.Value, true
+			case v.Type == doi.LifeKilobytes:
+				l.kilobytes, l.haveKB = v.Value, true
+			}
+		}
+		for i := range q.chosen.sas {
+			own := &q.chosen.sas[i].offer.life
+			if l.haveSec && (!own.haveSec || l.seconds < own.seconds) {
+				own.seconds, own.haveSec = l.seconds, true
+			}
+			if l.haveKB && (!own.haveKB || l.kilobytes < own.kilobytes) {
+				own.kilobytes, own.haveKB = l.kilobytes, true
+			}
+		}
+	}
+}
+
+// giveBack returns the SPIs of protocols that were offered and not chosen.
+func (q *quick) giveBack(e *Engine) {
+	for proto, spi := range q.spis {
+		used := slices.ContainsFunc(q.chosen.sas, func(c chosenSA) bool { return c.proto == proto })
+		if !used {
+			delete(q.spis, proto)
+			e.emit(DeleteSA{SAs: []ipsec.SAID{q.inID(proto, spi)}})
+		}
+	}
+}
+
+func (q *quick) inID(proto doi.Protocol, spi [4]byte) ipsec.SAID {
+	return ipsec.SAID{Dir: ipsec.In, Proto: ipProtos[proto], SPI: ipsec.SPI(binary.BigEndian.Uint32(spi[:])), Dst: q.p.local.Addr()}
+}
+
+// installBoth makes both SAs live before message 3 goes out.
+func (e *Engine) installBoth(q *quick) {
+	q.makeSAs(e)
+	q.state = awaitInstall
+	e.install(q, append(slices.Clone(q.in), q.out...), func() {
+		q.installedIn, q.installedOut = true, true
+		p := q.p
+		b, next := p.encrypt(doi.ExchangeQuick, q.id, q.iv, []isakmp.Payload{&isakmp.Hash{Data: p.keys.Hash3(q.id, q.ni, q.nr)}})
+		q.iv = next
+		e.send(&q.sending, b, p.local, p.remote, false)
+		e.finishQuick(q)
+	})
+}
+
+// quick3 is the initiator's word that it is listening.
+func (e *Engine) quick3(q *quick, d Datagram, h isakmp.Header) *rejection {
+	p := q.p
+	_, _, rej := p.open(d, h, q.iv, &quickMessage[3], func(*isakmp.Message) []byte { return p.keys.Hash3(q.id, q.ni, q.nr) })
+	if rej != nil {
+		return rej
+	}
+	e.follow(p, d)
+	e.used(p, len(d.Data))
+	q.sending.accepted(d)
+	q.sending.last = nil
+	q.state = awaitInstallOut
+	e.install(q, q.out, func() {
+		q.installedOut = true
+		e.finishQuick(q)
+	})
+	q.schedule(e)
+	return nil
+}
+
+// finishQuick hands the SAs over; what stays is the cache for duplicates.
+func (e *Engine) finishQuick(q *quick) {
+	e.newChild(q)
+	q.state = quickDone
+	q.sending.next = time.Time{}
+	q.giveUpAt = e.now.Add(e.cfg.ExchangeMaxTime / 2)
+	q.offer, q.allowed, q.candidates, q.chosen, q.spis = nil, nil, nil, nil, nil
+	q.ni, q.nr, q.gx, q.gxy, q.private, q.group = nil, nil, nil, nil, nil, nil
+	q.in, q.out, q.idci, q.idcr, q.replaces, q.requests = nil, nil, nil, nil, nil, nil
+	q.schedule(e)
+}
+
+// failQuick ends a quick mode with an explanation, gives back what was
+// reserved or installed, and lets the connection try again later.
+func (e *Engine) failQuick(q *quick, f *Failed) {
+	cs := q.cs
+	f.Phase, f.Role, f.Peer, f.Conn, f.Local, f.Remote = 2, q.role, q.p.peer.Name, cs.conn.Name, q.p.local, q.p.remote
+	e.endQuick(q)
+	e.emit(*f)
+	if q.role == Initiator {
+		e.failedConn(cs, f)
+	}
+}
+
+// abandonQuick ends a quick mode whose ISAKMP SA is gone; the connection tries
+// again at once under another.
+func (e *Engine) abandonQuick(q *quick, reason string) {
+	if q.state == quickDone {
+		e.removeQuick(q)
+		return
+	}
+	cs, initiator := q.cs, q.role == Initiator
+	e.endQuick(q)
+	if initiator && !e.stopped {
+		e.emit(Notice{Peer: q.p.peer.Name, Remote: q.p.remote, Text: fmt.Sprintf("quick mode for connection %s begins anew: %s", cs.conn.Name, reason)})
+		e.negotiate(cs)
+	}
+}
+
+// endQuick takes q out of everything.
+func (e *Engine) endQuick(q *quick) {
+	e.forget(q.requests)
+	var ids []ipsec.SAID
+	for proto, spi := range q.spis {
+		if spi != [4]byte{} {
+			ids = append(ids, q.inID(proto, spi))
+		}
+	}
+	slices.SortFunc(ids, func(a, b ipsec.SAID) int { return int(a.Proto) - int(b.Proto) })
+	if q.installedOut || q.state == awaitInstall || q.state == awaitInstallOut {
+		for _, sa := range q.out {
+			ids = append(ids, sa.ID)
+		}
+	}
+	if len(ids) > 0 {
+		e.emit(DeleteSA{SAs: ids, Flows: q.cs.flowsGone()})
+	}
+	if q.cs != nil && q.cs.busy == q {
+		q.cs.busy = nil
+	}
+	e.removeQuick(q)
+}
+
+func (e *Engine) addQuick(q *quick) {
+	if q.p.quicks == nil {
+		q.p.quicks = map[uint32]*quick{}
+	}
+	q.p.quicks[q.id] = q
+}
+
+func (e *Engine) removeQuick(q *quick) {
+	e.alarms.unset(&q.alarm)
+	delete(q.p.quicks, q.id)
+	if q.role == Initiator {
+		q.p.seen.add(q.id)
+	}
+	if len(q.p.quicks) == 0 {
+		q.p.quicks = nil
+	}
+}
+
+// responding counts the unfinished quick modes that a peer started.
+func (e *Engine) responding(p *phase1) int {
+	n := 0
+	for _, q := range p.quicks {
+		if q.role == Responder && q.state != quickDone {
+			n++
+		}
+	}
+	return n
+}
+
+func sortedQuicks(p *phase1) []*quick {
+	qs := make([]*quick, 0, len(p.quicks))
+	for _, q := range p.quicks {
+		qs = append(qs, q)
+	}
+	slices.SortFunc(qs, func(a, b *quick) int { return int(int64(a.id) - int64(b.id)) })
+	return qs
+}
