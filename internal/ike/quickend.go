@@ -1,0 +1,109 @@
+package ike
+
+import (
+	"fmt"
+	"oakley/internal/ipsec"
+	"slices"
+	"time"
+)
+
+// finishQuick hands the SAs over; what stays is the cache for duplicates.
+func (e *Engine) finishQuick(q *quick) {
+	e.newChild(q)
+	q.state = quickDone
+	q.sending.next = time.Time{}
+	q.giveUpAt = e.now.Add(e.cfg.ExchangeMaxTime / 2)
+	q.offer, q.allowed, q.candidates, q.chosen, q.spis = nil, nil, nil, nil, nil
+	q.ni, q.nr, q.gx, q.gxy, q.private, q.group = nil, nil, nil, nil, nil, nil
+	q.in, q.out, q.idci, q.idcr, q.replaces, q.requests = nil, nil, nil, nil, nil, nil
+	q.schedule(e)
+}
+
+// failQuick ends a quick mode with an explanation, gives back what was
+// reserved or installed, and lets the connection try again later.
+func (e *Engine) failQuick(q *quick, f *Failed) {
+	cs := q.cs
+	f.Phase, f.Role, f.Peer, f.Conn, f.Local, f.Remote = 2, q.role, q.p.peer.Name, cs.conn.Name, q.p.local, q.p.remote
+	e.endQuick(q)
+	e.emit(*f)
+	if q.role == Initiator {
+		e.failedConn(cs, f)
+	}
+}
+
+// abandonQuick ends a quick mode whose ISAKMP SA is gone; the connection tries
+// again at once under another.
+func (e *Engine) abandonQuick(q *quick, reason string) {
+	if q.state == quickDone {
+		e.removeQuick(q)
+		return
+	}
+	cs, initiator := q.cs, q.role == Initiator
+	e.endQuick(q)
+	if initiator && !e.stopped {
+		e.emit(Notice{Peer: q.p.peer.Name, Remote: q.p.remote, Text: fmt.Sprintf("quick mode for connection %s begins anew: %s", cs.conn.Name, reason)})
+		e.negotiate(cs)
+	}
+}
+
+// endQuick takes q out of everything.
+func (e *Engine) endQuick(q *quick) {
+	e.forget(q.requests)
+	var ids []ipsec.SAID
+	for proto, spi := range q.spis {
+		if spi != [4]byte{} {
+			ids = append(ids, q.inID(proto, spi))
+		}
+	}
+	slices.SortFunc(ids, func(a, b ipsec.SAID) int { return int(a.Proto) - int(b.Proto) })
+	if q.installedOut || q.state == awaitInstall || q.state == awaitInstallOut {
+		for _, sa := range q.out {
+			ids = append(ids, sa.ID)
+		}
+	}
+	if len(ids) > 0 {
+		e.emit(DeleteSA{SAs: ids, Flows: q.cs.flowsGone()})
+	}
+	if q.cs != nil && q.cs.busy == q {
+		q.cs.busy = nil
+	}
+	e.removeQuick(q)
+}
+
+func (e *Engine) addQuick(q *quick) {
+	if q.p.quicks == nil {
+		q.p.quicks = map[uint32]*quick{}
+	}
+	q.p.quicks[q.id] = q
+}
+
+func (e *Engine) removeQuick(q *quick) {
+	e.alarms.unset(&q.alarm)
+	delete(q.p.quicks, q.id)
+	if q.role == Initiator {
+		q.p.seen.add(q.id)
+	}
+	if len(q.p.quicks) == 0 {
+		q.p.quicks = nil
+	}
+}
+
+// responding counts the unfinished quick modes that a peer started.
+func (e *Engine) responding(p *phase1) int {
+	n := 0
+	for _, q := range p.quicks {
+		if q.role == Responder && q.state != quickDone {
+			n++
+		}
+	}
+	return n
+}
+
+func sortedQuicks(p *phase1) []*quick {
+	qs := make([]*quick, 0, len(p.quicks))
+	for _, q := range p.quicks {
+		qs = append(qs, q)
+	}
+	slices.SortFunc(qs, func(a, b *quick) int { return int(int64(a.id) - int64(b.id)) })
+	return qs
+}
