@@ -35,7 +35,7 @@ interop: ## every combination against strongSwan and ike-scan (root)
 	$(GO) test -count=1 -timeout 60m -v ./interop/... -args -full
 
 demo: build ## the how-to's two gateways and one tunnel, in namespaces, in half a minute
-	@bin/vpnlab -isakmpd bin/isakmpd
+	@bin/vpnlab --isakmpd bin/isakmpd
 
 bench: ## all benchmarks with allocations (BENCH=regexp)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(UNIT)

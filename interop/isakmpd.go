@@ -4,36 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"oakley/internal/lab"
 )
-
-// build makes the isakmpd binary, once for a run of the tests.
-var build = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("OAKLEY_ISAKMPD"); path != "" {
-		return path, nil
-	}
-	dir, err := os.MkdirTemp("", "oakley-interop")
-	if err != nil {
-		return "", err
-	}
-	builtIn = dir
-	path := filepath.Join(dir, "isakmpd")
-	cmd := exec.Command("go", "build", "-o", path, "oakley/cmd/isakmpd")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building isakmpd: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-// builtIn is the folder to remove at the end, if there is one.
-var builtIn string
 
 // Isakmpd is our daemon on a host.
 type Isakmpd struct {
@@ -45,7 +21,7 @@ type Isakmpd struct {
 // every test needs: foreground, verbose, no policy file. dir is a private folder
 // for its files; /var/run is the daemon's own.
 func StartIsakmpd(h *lab.Host, dir, conf string, flags ...string) (*Isakmpd, error) {
-	prog, err := build()
+	prog, err := lab.Build("oakley/cmd/isakmpd")
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +43,7 @@ func StartIsakmpd(h *lab.Host, dir, conf string, flags ...string) (*Isakmpd, err
 }
 
 // listens is in the line that says that the daemon is ready.
-const listens = `listening|ready`
+const listens = `listening on `
 
 // End stops the daemon and demands that it ends well.
 func (d *Isakmpd) End() error {
@@ -143,12 +119,4 @@ func maskOf(bits, size int) []byte {
 		m[i/8] |= 0x80 >> (i % 8)
 	}
 	return m
-}
-
-// removeBuild takes away what build made.
-func removeBuild() error {
-	if builtIn == "" {
-		return nil
-	}
-	return os.RemoveAll(builtIn)
 }

@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	_ = removeBuild()
+	lab.RemoveBuilds()
 	os.Exit(code)
 }
 
@@ -148,8 +148,8 @@ func establish(t *testing.T, ours *Isakmpd, swan *StrongSwan, weStart bool) {
 
 // Lines of isakmpd -v.
 const (
-	phase1Done = `(?i)phase 1 (done|finished|established|complete)`
-	phase2Done = `(?i)phase 2 (done|finished|established|complete)`
+	phase1Done = `phase 1 \(main mode\) done`
+	phase2Done = `phase 2 \(quick mode\) done`
 )
 
 func TestInteropThroughNAT(t *testing.T) {

@@ -162,6 +162,16 @@ func (h *Host) Do(f func() error) error {
 	return <-res
 }
 
+// Enter is a shell command that starts a shell on the host, for people who look
+// around while this process lives.
+func (h *Host) Enter() string {
+	user := ""
+	if os.Getenv(reexecEnv) != "" {
+		user = "-U --preserve-credentials "
+	}
+	return fmt.Sprintf("nsenter -t %d %s--net=/proc/%d/fd/%d", os.Getpid(), user, os.Getpid(), int(h.ns))
+}
+
 // Sysctls sets kernel parameters ("net.ipv4.ip_forward").
 func (h *Host) Sysctls(set map[string]string) error {
 	return h.Do(func() error {

@@ -139,6 +139,9 @@ func (s *Stream) Counts() Counts {
 	return s.counts
 }
 
+// Began is when the stream started.
+func (s *Stream) Began() time.Time { return s.start }
+
 // Missing lists the numbers that were not answered, at most n of them, with the
 // time at which they were sent.
 func (s *Stream) Missing(n int) []string {
