@@ -30,7 +30,7 @@ func StartIsakmpd(h *lab.Host, dir, conf string, flags ...string) (*Isakmpd, err
 		return nil, err
 	}
 	d.Process, err = h.Start(lab.Command{
-		Path: prog, Args: append([]string{"-d", "-v", "-K", "-c", d.Conf}, flags...), Private: []string{"/run"},
+		Path: prog, Args: append([]string{"-d", "-v", "-K", "-c", d.Conf}, flags...), Private: []string{lab.RunDir()},
 	})
 	if err != nil {
 		return nil, err

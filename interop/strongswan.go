@@ -47,7 +47,7 @@ func StartStrongSwan(h *lab.Host, dir string, t Tunnel) (*StrongSwan, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Process, err = h.Start(lab.Command{Path: charon, Env: []string{"STRONGSWAN_CONF=" + s.conf}, Private: []string{"/run"}})
+	s.Process, err = h.Start(lab.Command{Path: charon, Env: []string{"STRONGSWAN_CONF=" + s.conf}, Private: []string{lab.RunDir()}})
 	if err != nil {
 		return nil, err
 	}

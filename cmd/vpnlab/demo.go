@@ -175,7 +175,7 @@ func (d *demo) startDaemons(*lab.Net) (err error) {
 		if d.o.verbose {
 			tee = logWriter{d.screen, fmt.Sprintf("%-9s", x.name), []string{cyan, yellow}[i%2]}
 		}
-		if x.Process, err = x.host.Start(lab.Command{Path: d.o.isakmpd, Args: args, Private: []string{"/run"}, Tee: tee}); err != nil {
+		if x.Process, err = x.host.Start(lab.Command{Path: d.o.isakmpd, Args: args, Private: []string{lab.RunDir()}, Tee: tee}); err != nil {
 			return err
 		}
 	}
@@ -220,7 +220,7 @@ func (d *demo) awaitPhases(*lab.Net) error {
 			if err != nil {
 				return fmt.Errorf("phase %d: %w", phase+1, err)
 			}
-			d.good("%s %s", d.paint(bold, fmt.Sprintf("%-9s phase %d after %s", x.name, phase+1, ms(line.Time.Sub(d.started)))), "")
+			d.good("%s", d.paint(bold, fmt.Sprintf("%-9s phase %d after %s", x.name, phase+1, ms(line.Time.Sub(d.started)))))
 			d.say("%s", d.paint(dim, wrap(message(line.Text), 96)))
 		}
 	}
@@ -286,7 +286,7 @@ func (d *demo) showSAs(*lab.Net) error {
 			return err
 		}
 		// The daemon's /var/run is its own.
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/root/var/run/isakmpd.report", x.Pid()))
+		text, err := x.ReadFile(lab.RunDir() + "/isakmpd.report")
 		if err != nil {
 			return err
 		}

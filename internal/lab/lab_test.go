@@ -116,23 +116,26 @@ func TestDroppedPortIsACutCable(t *testing.T) {
 func TestProgramsRunOnTheirHost(t *testing.T) {
 	net := howTo(t, HowToOptions{})
 	out, err := net.Icy.RunCommand(10*time.Second, Command{
-		Path: "/bin/sh", Args: []string{"-c", "cat /proc/net/fib_trie; ls -A /run; echo x > /run/mine"}, Private: []string{"/run"},
+		Path: "/bin/sh", Args: []string{"-c", "cat /proc/net/fib_trie; ls -A /var/run; echo x > /var/run/mine"}, Private: []string{RunDir()},
 	})
 	must(t, err)
 	if !strings.Contains(out, "10.2.0.2") || strings.Contains(out, "10.1.0.2") {
 		t.Errorf("not Icy's routes:\n%s", out)
 	}
-	if _, err := os.Stat("/run/mine"); err == nil {
-		t.Error("the private /run is not private")
+	if _, err := os.Stat("/var/run/mine"); err == nil {
+		t.Error("the private /var/run is not private")
 	}
 	if _, err := net.Icy.Run(10*time.Second, "/bin/sh", "-c", "echo oh no; exit 3"); err == nil || !strings.Contains(err.Error(), "oh no") {
 		t.Errorf("a failed program gives %v", err)
 	}
 
-	p, err := net.Icy.Start(Command{Path: "/bin/sh", Args: []string{"-c", "trap 'echo bye; exit 4' TERM; echo ready; while :; do read x; done"}, Stdin: neverEnds(t)})
+	p, err := net.Icy.Start(Command{Path: "/bin/sh", Args: []string{"-c", "trap 'echo bye; exit 4' TERM; echo mine > /var/run/x; echo ready; while :; do read x; done"}, Stdin: neverEnds(t), Private: []string{RunDir()}})
 	must(t, err)
 	_, err = p.Log.Wait("^ready$", 5*time.Second)
 	must(t, err)
+	if b, err := p.ReadFile(RunDir() + "/x"); err != nil || string(b) != "mine\n" {
+		t.Errorf("its own file: %q %v", b, err)
+	}
 	_, err = p.Log.Wait("^never$", 10*time.Millisecond)
 	if err == nil {
 		t.Error("a line that never comes was found")

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -26,6 +27,21 @@ type Command struct {
 	Stdin   io.Reader
 	Private []string // folders of which the program sees an empty one of its own (tmpfs)
 	Tee     io.Writer
+}
+
+// RunDir is where /var/run leads to: the folder that a daemon is to have for
+// itself (Command.Private), and below which /proc/PID/root shows its files.
+func RunDir() string {
+	if dir, err := filepath.EvalSymlinks("/var/run"); err == nil {
+		return dir
+	}
+	return "/run"
+}
+
+// ReadFile reads a file as the program sees it, in its own mounts. The path is
+// free of symbolic links.
+func (p *Process) ReadFile(path string) ([]byte, error) {
+	return os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.Pid()), "root", path))
 }
 
 // Process is a program that runs, or ran, on a host. It is killed when the
