@@ -10,6 +10,9 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"oakley/internal/doi"
+	"oakley/internal/ike"
 )
 
 // Phase1 is a phase 1 proposal in both languages.
@@ -18,6 +21,8 @@ type Phase1 struct {
 	Isakmpd string // isakmpd.conf's name of the transform
 	Group   string // strongSwan's name of the group, for PFS
 	GRP     string // isakmpd.conf's
+
+	transform ike.Phase1Transform // the engine's, for recordings
 }
 
 // Phase2 is an ESP proposal in both languages, without PFS.
@@ -26,25 +31,27 @@ type Phase2 struct {
 	Isakmpd string // between "QM-ESP-" and "-SUITE"
 	Cipher  string // as strongSwan shows it
 	Auth    string
+
+	transform ike.Phase2Transform
 }
 
 // Phase1s are the phase 1 proposals of the matrix.
 var Phase1s = []Phase1{
-	{Swan: "3des-md5-modp1024", Isakmpd: "3DES-MD5-GRP2", Group: "modp1024", GRP: "GRP2"},
-	{Swan: "3des-sha1-modp1024", Isakmpd: "3DES-SHA", Group: "modp1024", GRP: "GRP2"},
-	{Swan: "aes128-sha1-modp2048", Isakmpd: "AES-128-SHA-GRP14", Group: "modp2048", GRP: "GRP14"},
-	{Swan: "aes256-sha256-modp3072", Isakmpd: "AES-256-SHA2-256-GRP15", Group: "modp3072", GRP: "GRP15"},
-	{Swan: "aes256-sha512-ecp384", Isakmpd: "AES-256-SHA2-512-GRP20", Group: "ecp384", GRP: "GRP20"},
-	{Swan: "aes128-sha256-curve25519", Isakmpd: "AES-128-SHA2-256-GRP31", Group: "curve25519", GRP: "GRP31"},
+	{Swan: "3des-md5-modp1024", Isakmpd: "3DES-MD5-GRP2", Group: "modp1024", GRP: "GRP2", transform: ike.Phase1Transform{Cipher: doi.Cipher3DES, Hash: doi.HashMD5, Group: doi.GroupMODP1024}},
+	{Swan: "3des-sha1-modp1024", Isakmpd: "3DES-SHA", Group: "modp1024", GRP: "GRP2", transform: ike.Phase1Transform{Cipher: doi.Cipher3DES, Hash: doi.HashSHA1, Group: doi.GroupMODP1024}},
+	{Swan: "aes128-sha1-modp2048", Isakmpd: "AES-128-SHA-GRP14", Group: "modp2048", GRP: "GRP14", transform: ike.Phase1Transform{Cipher: doi.CipherAES, KeyLength: bits(128), Hash: doi.HashSHA1, Group: doi.GroupMODP2048}},
+	{Swan: "aes256-sha256-modp3072", Isakmpd: "AES-256-SHA2-256-GRP15", Group: "modp3072", GRP: "GRP15", transform: ike.Phase1Transform{Cipher: doi.CipherAES, KeyLength: bits(256), Hash: doi.HashSHA2256, Group: doi.GroupMODP3072}},
+	{Swan: "aes256-sha512-ecp384", Isakmpd: "AES-256-SHA2-512-GRP20", Group: "ecp384", GRP: "GRP20", transform: ike.Phase1Transform{Cipher: doi.CipherAES, KeyLength: bits(256), Hash: doi.HashSHA2512, Group: doi.GroupECP384}},
+	{Swan: "aes128-sha256-curve25519", Isakmpd: "AES-128-SHA2-256-GRP31", Group: "curve25519", GRP: "GRP31", transform: ike.Phase1Transform{Cipher: doi.CipherAES, KeyLength: bits(128), Hash: doi.HashSHA2256, Group: doi.GroupCurve25519}},
 }
 
 // Phase2s are the ESP proposals of the matrix.
 var Phase2s = []Phase2{
-	{Swan: "3des-md5", Isakmpd: "3DES-MD5", Cipher: "3DES_CBC", Auth: "HMAC_MD5_96"},
-	{Swan: "3des-sha1", Isakmpd: "3DES-SHA", Cipher: "3DES_CBC", Auth: "HMAC_SHA1_96"},
-	{Swan: "aes128-sha1", Isakmpd: "AES-128-SHA", Cipher: "AES_CBC", Auth: "HMAC_SHA1_96"},
-	{Swan: "aes256-sha256", Isakmpd: "AES-256-SHA2-256", Cipher: "AES_CBC", Auth: "HMAC_SHA2_256_128"},
-	{Swan: "aes128gcm16", Isakmpd: "AESGCM-128", Cipher: "AES_GCM_16"},
+	{Swan: "3des-md5", Isakmpd: "3DES-MD5", Cipher: "3DES_CBC", Auth: "HMAC_MD5_96", transform: ike.Phase2Transform{ID: uint8(doi.ESP3DES), Auth: doi.AuthHMACMD5}},
+	{Swan: "3des-sha1", Isakmpd: "3DES-SHA", Cipher: "3DES_CBC", Auth: "HMAC_SHA1_96", transform: ike.Phase2Transform{ID: uint8(doi.ESP3DES), Auth: doi.AuthHMACSHA1}},
+	{Swan: "aes128-sha1", Isakmpd: "AES-128-SHA", Cipher: "AES_CBC", Auth: "HMAC_SHA1_96", transform: ike.Phase2Transform{ID: uint8(doi.ESPAES), KeyLength: bits(128), Auth: doi.AuthHMACSHA1}},
+	{Swan: "aes256-sha256", Isakmpd: "AES-256-SHA2-256", Cipher: "AES_CBC", Auth: "HMAC_SHA2_256_128", transform: ike.Phase2Transform{ID: uint8(doi.ESPAES), KeyLength: bits(256), Auth: doi.AuthHMACSHA2256}},
+	{Swan: "aes128gcm16", Isakmpd: "AESGCM-128", Cipher: "AES_GCM_16", transform: ike.Phase2Transform{ID: uint8(doi.ESPAESGCM16), KeyLength: bits(128)}},
 }
 
 // Tunnel is what one gateway is to do.
@@ -93,4 +100,30 @@ func (t Tunnel) suite() string {
 		return fmt.Sprintf("QM-ESP-%s-PFS-%s-SUITE", t.P2.Isakmpd, t.P1.GRP)
 	}
 	return fmt.Sprintf("QM-ESP-%s-SUITE", t.P2.Isakmpd)
+}
+
+func bits(n uint64) ike.Range { return ike.Range{Offer: n, Min: n, Max: n} }
+
+// engine is the tunnel as the engine's configuration.
+func (t Tunnel) engine() *ike.Config {
+	t.defaults()
+	p1, p2 := t.P1.transform, t.P2.transform
+	p1.Name, p1.Auth, p1.Seconds = t.P1.Isakmpd, doi.AuthPSK, ike.Range{Offer: uint64(t.P1Life.Seconds()), Min: 2, Max: 86400}
+	p2.Name, p2.Seconds = t.suite(), ike.Range{Offer: uint64(t.P2Life.Seconds()), Min: 2, Max: 86400}
+	if t.PFS {
+		p2.Group = p1.Group
+	}
+	peer := &ike.Peer{
+		Name: "peer", Address: t.Remote, Local: t.Local, Key: []byte(t.Secret), Transforms: []ike.Phase1Transform{p1},
+	}
+	return &ike.Config{
+		NATT: true, Peers: []*ike.Peer{peer},
+		Connections: []*ike.Connection{{
+			Name: t.Name, Peer: peer, Active: t.Initiate,
+			Local: ike.Net{Prefix: t.LocalNet}, Remote: ike.Net{Prefix: t.RemoteNet},
+			Suites: []ike.Suite{{Name: t.suite(), Protocols: []ike.Protocol{{
+				Proto: doi.ProtoESP, Replay: 64, Transforms: []ike.Phase2Transform{p2},
+			}}}},
+		}},
+	}
 }

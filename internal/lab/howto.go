@@ -166,3 +166,7 @@ func (t *HowTo) addRoutes(o HowToOptions) error {
 func (t *HowTo) end(h *Host, ifname string, bits4 int, v4, v6 netip.Addr) End {
 	return End{Host: h, If: ifname, Addrs: []string{netip.PrefixFrom(v4, bits4).String(), netip.PrefixFrom(v6, 64).String()}}
 }
+
+// HowToAddrs are the IPv4 addresses of the how-to's network without NAT, for
+// tests that make none.
+func HowToAddrs() Addrs { return howToV4 }
