@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"oakley/internal/doi"
 )
 
 // Needs lists what a peer or a connection asks for beyond main mode with a
@@ -30,7 +32,7 @@ func (c *Connection) Needs() []string {
 			l = append(l, "a bundle of protocols (suite "+s.Name+")")
 		}
 		for _, p := range s.Protocols {
-			if p.Proto.String() != "ESP" && !strings.HasSuffix(p.Proto.String(), "ESP") {
+			if p.Proto != doi.ProtoESP {
 				l = append(l, "AH (suite "+s.Name+")")
 			}
 			for _, t := range p.Transforms {
