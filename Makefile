@@ -8,7 +8,7 @@ BENCH    ?= .
 UNIT      = $$($(GO) list ./... | grep -v '^oakley/interop')
 export GOTOOLCHAIN = local
 
-.PHONY: help build check lint test unit demo interop bench fuzz clean
+.PHONY: help build check lint test unit demo interop record bench fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: check ## check, and a pairwise part of interop: under 15 minutes
 
 interop: ## every combination against strongSwan and ike-scan (root)
 	$(GO) test -count=1 -timeout 60m -v ./interop/... -args -full
+
+record: ## the sessions with strongSwan that the replay tests use, anew (root)
+	$(GO) test -count=1 -run 'TestRecordedSessionsReplay' ./interop -args -record
 
 demo: build ## the how-to's two gateways and one tunnel, in namespaces, in half a minute
 	@bin/vpnlab --isakmpd bin/isakmpd

@@ -64,7 +64,7 @@ func (t Tunnel) IsakmpdConf() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `[General]
 Listen-on= %[1]s
-Retransmits= 5
+Retransmits= 3
 Exchange-max-time= 30
 Default-phase-1-lifetime= %[2]d,2:86400
 Default-phase-2-lifetime= %[3]d,2:86400

@@ -39,7 +39,7 @@ func TestDisagreementsEndCleanly(t *testing.T) {
 				if !weStart && swan.Initiate(5*time.Second) == nil {
 					t.Error("strongSwan says that there is a tunnel")
 				}
-				line, err := ours.Log.Wait(c.reason, 20*time.Second)
+				line, err := ours.Log.Wait(c.reason, 35*time.Second)
 				must(t, err)
 				t.Logf("isakmpd: %s", line.Text)
 				if ours.Log.Count(phase2Done) != 0 {
