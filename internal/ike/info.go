@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"time"
 
 	"oakley/internal/doi"
 	"oakley/internal/ipsec"
@@ -286,7 +287,7 @@ func (e *Engine) promote(cs *connState) {
 	}
 	for i := len(cs.children) - 1; i >= 0; i-- {
 		if c := cs.children[i]; !c.deaf {
-			c.superseded, c.deleteAt, c.rekeyAt = false, c.deleteAt.Add(0), e.now.Add(e.cfg.RetransmitAfter)
+			c.superseded, c.deleteAt, c.rekeyAt = false, time.Time{}, e.now.Add(e.cfg.RetransmitAfter)
 			c.schedule(e)
 			return
 		}
