@@ -3,196 +3,251 @@ package conf
 import (
 	"fmt"
 	"io"
+	"net/netip"
+	"strconv"
 	"strings"
 
 	"oakley/internal/doi"
+	"oakley/internal/ipsec"
 )
 
-// Needs lists what a peer or a connection asks for beyond main mode with a
-// pre-shared key and ESP in tunnel mode, in words.
-func (p *Peer) Needs() []string {
-	var l []string
-	if p.Exchange == AggressiveMode {
-		l = append(l, "aggressive mode")
-	}
-	if p.Key == nil {
-		l = append(l, "RSA signatures (the peer has no Authentication)")
-	}
-	if p.IKECfg {
-		l = append(l, "mode-config (Flags=ikecfg)")
-	}
-	return l
-}
-
-// Needs is that of the connection itself; its peer has its own.
-func (c *Connection) Needs() []string {
-	var l []string
-	for _, s := range c.Suites {
-		if len(s.Protocols) > 1 {
-			l = append(l, "a bundle of protocols (suite "+s.Name+")")
+// Describe writes for people what the configuration came to: who may connect,
+// which networks are joined and by what. Keys are not in it.
+func (c *Config) Describe(w io.Writer) error {
+	var b strings.Builder
+	c.describeGeneral(&b)
+	for _, p := range c.Peers {
+		if p != c.DefaultPeer {
+			describePeer(&b, p, p.Address.String())
 		}
-		for _, p := range s.Protocols {
-			if p.Proto != doi.ProtoESP {
-				l = append(l, "AH (suite "+s.Name+")")
-			}
-			for _, t := range p.Transforms {
-				if t.Mode != 0 {
-					l = append(l, "transport mode (transform "+t.Name+")")
-				}
-			}
-		}
-	}
-	if c.NATID != "" {
-		l = append(l, "NAT-ID")
-	}
-	return l
-}
-
-// Describe writes the resolved connections for people. Keys are not in it.
-func (c *Config) Describe(w io.Writer) {
-	for _, n := range c.Connections {
-		n.describe(w)
-	}
-	if c.DefaultConnection != nil {
-		fmt.Fprintln(w, "for any other networks:")
-		c.DefaultConnection.describe(w)
 	}
 	if c.DefaultPeer != nil {
-		fmt.Fprintf(w, "peers at any other address are %s\n", c.DefaultPeer.Name)
+		describePeer(&b, c.DefaultPeer, "any other address")
 	}
-	if len(c.Connections) == 0 && c.DefaultConnection == nil {
-		fmt.Fprintln(w, "no connections")
-	}
-}
-
-func (c *Connection) describe(w io.Writer) {
-	how := "passive"
-	if c.Active {
-		how = "kept up"
-	}
-	if c.ActiveOnly {
-		how += ", never accepted from the peer"
-	}
-	fmt.Fprintf(w, "connection %s (%s)\n", c.Name, how)
-	fmt.Fprintf(w, "  networks  %s <-> %s\n", c.Local, c.Remote)
-	if p := c.Peer; p != nil {
-		p.describe(w)
-	}
-	for i, s := range c.Suites {
-		label := ""
-		if i == 0 {
-			label = "phase 2"
+	for _, n := range c.Connections {
+		how := "accepted when the peer starts it"
+		switch {
+		case n.Active && n.ActiveOnly:
+			how = "kept up, not accepted from the peer"
+		case n.Active:
+			how = "kept up"
 		}
-		fmt.Fprintf(w, "  %-9s %s\n", label, s)
+		describeConnection(&b, n, how)
+	}
+	if c.DefaultConnection != nil {
+		describeConnection(&b, c.DefaultConnection, "accepted for any other networks")
+	}
+	for _, i := range c.InitiatorIDs {
+		fmt.Fprintf(&b, "initiator %s: a pre-shared key of its own\n", i.Name)
+	}
+	for _, m := range c.ModeConfigs {
+		fmt.Fprintf(&b, "mode-config for %s: %s\n", m.Name, addrOr(m.Address, "no address"))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (c *Config) String() string {
+	var b strings.Builder
+	_ = c.Describe(&b) // a Builder does not fail
+	return b.String()
+}
+
+func (c *Config) describeGeneral(b *strings.Builder) {
+	on := []string{}
+	for _, l := range c.General.ListenOn {
+		on = append(on, addrOr(l.Addr, l.Interface))
+	}
+	if len(on) == 0 {
+		on = []string{"every address"}
+	}
+	fmt.Fprintf(b, "listen on %s\n", strings.Join(on, ", "))
+	if c.General.UseKeynote {
+		fmt.Fprintf(b, "policy %s\n", c.General.PolicyFile)
+	} else {
+		fmt.Fprintf(b, "policy none: this file alone decides\n")
 	}
 }
 
-func (p *Peer) describe(w io.Writer) {
-	from := "any local address"
+func addrOr(a netip.Addr, other string) string {
+	if a.IsValid() {
+		return a.String()
+	}
+	return other
+}
+
+func describePeer(b *strings.Builder, p *Peer, where string) {
+	fmt.Fprintf(b, "peer %s: %s", p.Name, where)
+	if p.Port != 500 {
+		fmt.Fprintf(b, " port %d", p.Port)
+	}
 	if p.LocalAddress.IsValid() {
-		from = p.LocalAddress.String()
+		fmt.Fprintf(b, " from %s", p.LocalAddress)
 	}
-	to := "any address"
-	if p.Address.IsValid() {
-		to = p.Address.String()
-	}
-	mode, auth := "main mode", "pre-shared key"
-	if p.Exchange == AggressiveMode {
+	mode := "main mode"
+	if p.Mode == doi.ExchangeAggressive {
 		mode = "aggressive mode"
 	}
-	if p.Key == nil {
-		auth = "RSA signatures"
+	fmt.Fprintf(b, ", %s\n", mode)
+	key := "no pre-shared key"
+	if p.Key != nil {
+		key = "a pre-shared key (not shown)"
 	}
-	fmt.Fprintf(w, "  peer      %s: %s -> %s port %d, %s, %s\n", p.Name, from, to, p.Port, mode, auth)
-	fmt.Fprintf(w, "  IDs       %s <-> %s\n", p.ID, p.RemoteID)
-	for i, t := range p.Transforms {
-		label := ""
-		if i == 0 {
-			label = "phase 1"
+	fmt.Fprintf(b, "  authentication: %s\n", key)
+	if p.ID != nil {
+		fmt.Fprintf(b, "  our ID: %s\n", p.ID)
+	}
+	if p.RemoteID != nil {
+		fmt.Fprintf(b, "  its ID: %s\n", p.RemoteID)
+	}
+	for i := range p.Transforms {
+		fmt.Fprintf(b, "  transform %s: %s\n", p.Transforms[i].Name, &p.Transforms[i])
+	}
+	describeNeeds(b, p.Needs())
+}
+
+func describeConnection(b *strings.Builder, c *Connection, how string) {
+	peer := "any peer"
+	if c.Peer != nil {
+		peer = c.Peer.Name
+	}
+	fmt.Fprintf(b, "connection %s: %s - %s with %s, %s\n", c.Name, c.Local, c.Remote, peer, how)
+	for i := range c.Suites {
+		s := &c.Suites[i]
+		fmt.Fprintf(b, "  suite %s:", s.Name)
+		for k := range s.Protocols {
+			p := &s.Protocols[k]
+			if k > 0 {
+				fmt.Fprint(b, " with")
+			}
+			for m := range p.Transforms {
+				if m > 0 {
+					fmt.Fprint(b, " or")
+				}
+				fmt.Fprintf(b, " %s", &p.Transforms[m])
+			}
 		}
-		fmt.Fprintf(w, "  %-9s %s\n", label, t)
+		fmt.Fprintln(b)
+	}
+	if c.NATID != nil {
+		fmt.Fprintf(b, "  behind NAT: %s\n", c.NATID)
+	}
+	if c.PFTag != "" {
+		fmt.Fprintf(b, "  tag: %s\n", c.PFTag)
+	}
+	f := c.Needs()
+	if c.Peer != nil {
+		f &^= c.Peer.Needs() // the peer's own are said there
+	}
+	describeNeeds(b, f)
+}
+
+func describeNeeds(b *strings.Builder, f Features) {
+	if f != 0 {
+		fmt.Fprintf(b, "  needs: %s\n", f)
 	}
 }
 
+// String is the end for people: 10.1.0.0/24, 192.0.2.1 tcp port 80.
 func (n *Net) String() string {
-	switch {
-	case n == nil:
+	if n == nil {
 		return "the tunnel's end"
-	case !n.Prefix.IsValid():
-		return "interface " + n.Iface
 	}
-	s := n.Prefix.String()
+	s := n.Interface
+	switch {
+	case n.Prefix.IsValid() && n.Addr:
+		s = n.Prefix.Addr().String()
+	case n.Prefix.IsValid():
+		s = n.Prefix.String()
+	case s == "default":
+		s = "the interface of the default route"
+	default:
+		s = "interface " + s
+	}
 	if n.Proto != 0 {
-		s += fmt.Sprintf(" proto %d", n.Proto)
+		s += " " + protocolName(n.Proto)
 	}
 	if n.Port != 0 {
-		s += fmt.Sprintf(" port %d", n.Port)
+		s += " port " + strconv.Itoa(int(n.Port))
 	}
 	return s
 }
 
-func (id *ID) String() string {
-	switch {
-	case id == nil:
-		return "the default"
-	case id.Text != "":
-		return id.Text
-	case id.Prefix.IsValid():
-		return id.Prefix.String()
-	}
-	return id.Type.String()
-}
-
-func (r Range) String() string {
-	if r.Min == r.Max {
-		return fmt.Sprint(r.Offer)
-	}
-	return fmt.Sprintf("%d (accepts %d to %d)", r.Offer, r.Min, r.Max)
-}
-
-func anyOr[T interface {
-	~uint16
-	fmt.Stringer
-}](v T, what string) string {
-	if v == 0 {
-		return "any " + what
-	}
-	return v.String()
-}
-
-func lifeText(s, k Range) string {
-	var l []string
-	if s != (Range{}) {
-		l = append(l, s.String()+" seconds")
-	}
-	if k != (Range{}) {
-		l = append(l, k.String()+" kilobytes")
-	}
-	if l == nil {
-		return "any lifetime"
-	}
-	return strings.Join(l, " or ")
-}
-
-func (t Phase1Transform) String() string {
-	bits := ""
-	if t.KeyLength != (Range{}) {
-		bits = " " + t.KeyLength.String() + " bits"
-	}
-	return fmt.Sprintf("%s: %s%s, %s, %s, %s, %s", t.Name, anyOr(t.Cipher, "cipher"), bits, anyOr(t.Hash, "hash"),
-		anyOr(t.Auth, "authentication"), anyOr(t.Group, "group"), lifeText(t.Seconds, t.Kilobytes))
-}
-
-func (s Suite) String() string {
-	var l []string
-	for _, p := range s.Protocols {
-		for _, t := range p.Transforms {
-			pfs := "no PFS"
-			if t.Group != 0 {
-				pfs = "PFS " + t.Group.String()
-			}
-			l = append(l, fmt.Sprintf("%s %s, %s, %s", p.Proto, t.Mode, pfs, lifeText(t.Seconds, t.Kilobytes)))
+func protocolName(p uint8) string {
+	for _, c := range protocolNames {
+		if c.means == p {
+			return c.word
 		}
 	}
-	return s.Name + ": " + strings.Join(l, "; ")
+	return "protocol " + strconv.Itoa(int(p))
+}
+
+// String is the transform's values: AES_CBC 128 (128-256), SHA, PRE_SHARED, MODP_1024, 3600 s (60-86400).
+func (t *Phase1Transform) String() string {
+	l := []string{word(t.Cipher, t.KeyLength), word(t.Hash, Range{}), word(t.Auth, Range{}), word(t.Group, Range{})}
+	return strings.Join(append(l, lifeWords(t.LifeSeconds, t.LifeKilobytes)...), ", ")
+}
+
+// String is the transform's values: ESP AES 128 (128-256), HMAC_SHA, PFS MODP_1024, tunnel, 1200 s (60-86400).
+func (t *Phase2Transform) String() string {
+	var l []string
+	if t.Proto == ipsec.ProtoAH {
+		l = append(l, t.AH.String())
+	} else {
+		l = append(l, word(t.ESP, t.KeyLength))
+	}
+	if t.Auth != 0 {
+		l = append(l, t.Auth.String())
+	}
+	if t.Group != 0 {
+		l = append(l, "PFS "+t.Group.String())
+	}
+	l = append(l, t.Mode.String())
+	return strings.Join(append(l, lifeWords(t.LifeSeconds, t.LifeKilobytes)...), ", ")
+}
+
+// word is an algorithm and its key length; zero is ANY.
+func word[T interface {
+	~uint8 | ~uint16
+	String() string
+}](v T, r Range,
+) string {
+	s := "ANY"
+	if v != 0 {
+		s = v.String()
+	}
+	if !r.IsZero() {
+		s += " " + r.String()
+	}
+	return s
+}
+
+func lifeWords(seconds, kilobytes Range) []string {
+	if seconds.Any && kilobytes.Any {
+		return []string{"any lifetime"}
+	}
+	var l []string
+	if !seconds.IsZero() {
+		l = append(l, seconds.String()+" s")
+	}
+	if !kilobytes.IsZero() {
+		l = append(l, kilobytes.String()+" KB")
+	}
+	if len(l) == 0 {
+		return []string{"no limit"}
+	}
+	return l
+}
+
+// String is the offer, and in brackets what is accepted when that is more.
+func (r Range) String() string {
+	switch {
+	case r.IsZero():
+		return "-"
+	case r.Any:
+		return "ANY"
+	case r.Min == r.Offer && r.Max == r.Offer:
+		return strconv.Itoa(r.Offer)
+	}
+	return fmt.Sprintf("%d (%d-%d)", r.Offer, r.Min, r.Max)
 }

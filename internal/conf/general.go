@@ -2,114 +2,137 @@ package conf
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"oakley/internal/diag"
 )
 
-func (ld *loader) general() {
-	v := ld.root("General", kindGeneral)
-	g := &ld.cfg.General
-	g.AcquireOnly = ld.yes(v, "Acquire-Only", false)
-	g.CheckInterval = ld.seconds(v, "Check-interval", 1, 86400)
-	g.DeleteSAs = !strings.EqualFold(v.get("Delete-SAs").text, "no")
-	g.DPDInterval = ld.seconds(v, "DPD-check-interval", 0, 86400)
-	g.ExchangeMaxTime = ld.seconds(v, "Exchange-max-time", 5, 86400)
-	g.NATTKeepalive = ld.seconds(v, "NAT-T-Keepalive", 1, 3600)
-	g.Retransmits = int(ld.number(v.get("Retransmits"), "Retransmits", 1, 20))
-	g.Loglevel = v.get("Loglevel").text
-	g.Logverbose = ld.yes(v, "Logverbose", false)
+// readGeneral reads the sections with a fixed name, save the two roots.
+func (l *loader) readGeneral() {
+	v := l.fixed("General", roleGeneral)
+	l.general = v
+	g := &l.cfg.General
+	g.AcquireOnly = l.defined(v, "Acquire-Only")
+	g.CheckInterval = l.seconds(v, "Check-interval", 1)
+	g.DeleteSAs = l.yesNo(v, "Delete-SAs") != "no"
+	g.DPDCheckInterval = l.seconds(v, "DPD-check-interval", 0)
+	g.ExchangeMaxTime = l.seconds(v, "Exchange-max-time", 1)
+	g.NATTKeepalive = l.seconds(v, "NAT-T-Keepalive", 1)
+	g.Retransmits, _ = l.number(v.get("Retransmits"), "number of retransmissions", 0, 100)
 	g.PolicyFile = v.get("Policy-file").text
 	g.PubkeyDirectory = v.get("Pubkey-directory").text
-	g.RenegotiateOnHUP = ld.yes(v, "Renegotiate-on-HUP", false)
-	g.SharedSADB = ld.yes(v, "Shared-SADB", false)
-	g.UseKeynote = strings.EqualFold(v.get("Use-Keynote").text, "yes")
-	for _, x := range v.get("Listen-on").items() {
-		g.ListenOn = append(g.ListenOn, x.text)
-		if strings.ContainsAny(x.text, " /") {
-			ld.fail(x, "separate addresses or interface names with commas", "%q is neither an address nor an interface", x.text)
-		}
-	}
+	g.RenegotiateOnHUP = l.defined(v, "Renegotiate-on-HUP")
+	g.SharedSADB = l.defined(v, "Shared-SADB")
+	g.LogVerbose = l.defined(v, "Logverbose")
+	g.UseKeynote = l.yesNo(v, "Use-Keynote") == "yes"
+	g.DefaultPhase1Lifetime, _ = l.rangeOf(v.get("Default-phase-1-lifetime"), "lifetime", 1, maxLife)
+	g.DefaultPhase2Lifetime, _ = l.rangeOf(v.get("Default-phase-2-lifetime"), "lifetime", 1, maxLife)
+	l.readListenOn(v)
+	l.readLogLevels(v)
 	if x := v.get("Default-phase-1-ID"); x.text != "" {
-		g.DefaultPhase1ID = ld.phase1ID(x)
+		g.DefaultPhase1ID = l.phase1ID(x)
 	}
-	for _, x := range v.get("Default-phase-2-suites").items() {
-		if s := ld.suite(x); s != nil {
-			g.Suites = append(g.Suites, *s)
-		}
-	}
-	for _, tag := range []string{"Default-phase-1-lifetime", "Default-phase-2-lifetime"} {
-		ld.rangeOf(v.get(tag), tag, 1<<32-1)
-	}
-	k := ld.root("KeyNote", kindKeyNote)
-	ld.cfg.KeyNote.CredentialDirectory = k.get("Credential-directory").text
-	x := ld.root("X509-certificates", kindX509)
-	ld.cfg.X509 = X509{
-		AcceptSelfSigned: ld.yes(x, "Accept-self-signed", false), CADirectory: x.get("CA-directory").text,
-		CertDirectory: x.get("Cert-directory").text, CRLDirectory: x.get("CRL-directory").text,
-		PrivateKey: x.get("Private-key").text, PrivateKeysDir: x.get("Private-key-directory").text,
+	g.DefaultPhase2Suites = l.suiteList(v.get("Default-phase-2-suites"))
+
+	l.cfg.KeyNote.CredentialDirectory = l.fixed("KeyNote", roleKeyNote).get("Credential-directory").text
+	x := l.fixed("X509-certificates", roleX509)
+	l.cfg.X509 = X509{
+		AcceptSelfSigned:    l.defined(x, "Accept-self-signed"),
+		CADirectory:         x.get("CA-directory").text,
+		CertDirectory:       x.get("Cert-directory").text,
+		CRLDirectory:        x.get("CRL-directory").text,
+		PrivateKey:          x.get("Private-key").text,
+		PrivateKeyDirectory: x.get("Private-key-directory").text,
 	}
 }
 
-// named takes the sections that are found by the form of their names: those of
-// mode-config, and keys chosen by an initiator's ID.
-func (ld *loader) named() {
-	for _, s := range ld.f.Sections {
-		if s.used {
+// maxInterface is the longest name of an interface on Linux.
+const maxInterface = 15
+
+func (l *loader) readListenOn(v view) {
+	seen := map[Listen]bool{}
+	for _, x := range v.get("Listen-on").items() {
+		var on Listen
+		if a, err := netip.ParseAddr(x.text); err == nil {
+			on.Addr = a.Unmap()
+		} else if len(x.text) > maxInterface || strings.ContainsAny(x.text, "/ \t:") || !looksLikeName(x.text) && strings.Contains(x.text, ".") {
+			l.fail(x, "write addresses or interface names with commas between them: 192.0.2.1,eth0", "%s is neither an address nor an interface", quote(x.text))
+			continue
+		} else {
+			on.Interface = x.text
+		}
+		if seen[on] {
+			l.warn(x, "name it once", "%s is in Listen-on twice", clip(x.text))
 			continue
 		}
-		head, id, slash := strings.Cut(s.Name, "/")
-		switch k := key(head); {
-		case slash && (k == "ipv4" || k == "ipv6" || k == "fqdn" || k == "ufqdn" || k == "asn1_dn"):
-			v := view{name: s.Name, kind: kindModeConfig, sec: s}
-			ld.visit(v)
-			get := func(t string) string { return v.get(t).text }
-			ld.cfg.ModeConfigs = append(ld.cfg.ModeConfigs, ModeConfig{
-				Kind: k, ID: id, Address: get("Address"), Netmask: get("Netmask"), Nameserver: get("Nameserver"), WINSServer: get("WINS-server"),
-				Lifetime: get("Lifetime"), Mode: get("Mode"), Attributes: get("Attributes"),
-			})
-		case len(s.Tags) == 1 && s.byName["authentication"] != nil && initiatorName(s.Name):
-			v := view{name: s.Name, kind: kindInitiatorID, sec: s}
-			ld.visit(v)
-			ld.cfg.InitiatorIDs = append(ld.cfg.InitiatorIDs, InitiatorID{Name: s.Name, Key: ld.secret(v.get("Authentication"))})
+		seen[on] = true
+		l.cfg.General.ListenOn = append(l.cfg.General.ListenOn, on)
+	}
+}
+
+func (l *loader) readLogLevels(v view) {
+	const hint = "write it as the flag -D takes it: A=50, or a list as 0=20,7=99"
+	for _, x := range v.get("Loglevel").items() {
+		class, level, ok := strings.Cut(x.text, "=")
+		n, err := strconv.Atoi(strings.TrimSpace(level))
+		c, cerr := strconv.Atoi(strings.TrimSpace(class))
+		if strings.EqualFold(strings.TrimSpace(class), "A") {
+			c, cerr = AllClasses, nil
+		} else if c < 0 || c > 10 {
+			ok = false
+		}
+		if !ok || err != nil || cerr != nil || n < 0 || n > 99 {
+			l.fail(x, hint, "%s is no class=level", quote(x.text))
+			continue
+		}
+		l.cfg.General.LogLevels = append(l.cfg.General.LogLevels, LogLevel{Class: c, Level: n})
+	}
+}
+
+// checkTags warns of tags that mean nothing where they stand.
+func (l *loader) checkTags() {
+	for _, s := range l.file.Sections {
+		if len(s.roles) == 0 || s.roles[0] == rolePhase1 {
+			continue
+		}
+		known := s.roles[0].tags
+		for _, r := range s.roles[1:] {
+			known = append(known[:len(known):len(known)], r.tags...)
+		}
+		for _, t := range s.Tags {
+			if !knownTag(known, t.Name) {
+				l.unknownTag(s, t, known)
+			}
 		}
 	}
 }
 
-// initiatorName tells whether a section's name can be an ID: an address, a host
-// name, user@host or, for KEY_ID, any single word.
-func initiatorName(s string) bool {
-	if _, err := netip.ParseAddr(s); err == nil {
-		return true
+func knownTag(known []string, name string) bool {
+	for _, k := range known {
+		if strings.EqualFold(k, name) {
+			return true
+		}
 	}
-	return s != "" && !strings.ContainsAny(s, " \t")
+	return false
 }
 
-// secret reads a key: hexadecimal after 0x, else the text itself.
-func (ld *loader) secret(x value) []byte {
-	hex, ok := strings.CutPrefix(strings.ToLower(x.text), "0x")
-	if !ok {
-		if n := len(x.text); n > 0 && n < 8 {
-			ld.report(diag.Warning, x, "take a longer one: anybody who guesses it is let in", "the pre-shared key has %d characters", n)
+func (l *loader) unknownTag(s *Section, t *Tag, known []string) {
+	hint := "it is ignored; the tags are " + strings.Join(known, ", ")
+	if l.searches++; l.searches <= maxSearches {
+		if near, ok := diag.Nearest(t.Name, func(yield func(string) bool) {
+			for _, k := range known {
+				if !yield(k) {
+					return
+				}
+			}
+		}); ok {
+			hint = "it is ignored; did you mean " + near + "?"
 		}
-		return []byte(x.text)
 	}
-	if len(hex)%2 == 1 {
-		hex = "0" + hex
+	what := s.roles[0].what
+	if fixedRoles[fold(s.Name)] == nil {
+		what = "[" + clip(s.Name) + "], " + what + ","
 	}
-	key := make([]byte, 0, len(hex)/2)
-	for i := 0; i < len(hex); i += 2 {
-		hi, lo := nibble(hex[i]), nibble(hex[i+1])
-		if hi < 0 || lo < 0 {
-			ld.fail(x, "after 0x a key has the digits 0-9 and a-f alone", "the pre-shared key is no hexadecimal number")
-			return nil
-		}
-		key = append(key, byte(hi<<4|lo))
-	}
-	if len(key) == 0 {
-		ld.fail(x, "", "the pre-shared key is empty")
-	}
-	return key
+	l.add(diag.Warning, t.at, hint, "%s has no tag %s", what, quote(t.Name))
 }
-
-func nibble(c byte) int { return strings.IndexByte("0123456789abcdef", c) }

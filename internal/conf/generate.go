@@ -1,258 +1,274 @@
 package conf
 
 import (
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
+
+	"oakley/internal/doi"
 )
 
-// Generated names: what isakmpd knows without its being written down. A file
-// overrides them tag by tag.
+// tags are the values of a generated section, by folded tag name. A file
+// overrides them one by one.
+type tags map[string]string
 
-// named is one word of a generated name and the tags that it stands for.
-type named struct {
+// part is one word of a generated name and what it puts into the section.
+type part struct {
 	word string
-	tags map[string]string
+	tags tags
+	// whole says that the word stands for encryption and authentication both:
+	// no hash may follow (RFC 4106, RFC 4543).
+	whole bool
 }
 
-var mainCiphers = []named{
-	{"AES-128", map[string]string{"ENCRYPTION_ALGORITHM": "AES_CBC", "KEY_LENGTH": "128,128:128"}},
-	{"AES-192", map[string]string{"ENCRYPTION_ALGORITHM": "AES_CBC", "KEY_LENGTH": "192,192:192"}},
-	{"AES-256", map[string]string{"ENCRYPTION_ALGORITHM": "AES_CBC", "KEY_LENGTH": "256,256:256"}},
-	{"AES", map[string]string{"ENCRYPTION_ALGORITHM": "AES_CBC", "KEY_LENGTH": "128,128:256"}},
-	{"3DES", map[string]string{"ENCRYPTION_ALGORITHM": "3DES_CBC"}},
-	{"DES", map[string]string{"ENCRYPTION_ALGORITHM": "DES_CBC"}},
-	{"BLF", map[string]string{"ENCRYPTION_ALGORITHM": "BLOWFISH_CBC", "KEY_LENGTH": "128,96:192"}},
-	{"CAST", map[string]string{"ENCRYPTION_ALGORITHM": "CAST_CBC"}},
-}
-
-var hashWords = []string{"MD5", "SHA2-256", "SHA2-384", "SHA2-512", "SHA"}
-
-// groupWords lead from the name of a group in a generated name to the tag.
-var groupWords = []named{
-	{"GRP14", group("MODP_2048")}, {"GRP15", group("MODP_3072")}, {"GRP16", group("MODP_4096")}, {"GRP17", group("MODP_6144")},
-	{"GRP18", group("MODP_8192")}, {"GRP19", group("ECP_256")}, {"GRP20", group("ECP_384")}, {"GRP21", group("ECP_521")},
-	{"GRP25", group("ECP_192")}, {"GRP26", group("ECP_224")}, {"GRP27", group("BP_224")}, {"GRP28", group("BP_256")},
-	{"GRP29", group("BP_384")}, {"GRP30", group("BP_512")}, {"GRP31", group("CURVE25519")},
-	{"GRP1", group("MODP_768")}, {"GRP2", group("MODP_1024")}, {"GRP5", group("MODP_1536")},
-}
-
-func group(name string) map[string]string { return map[string]string{"GROUP_DESCRIPTION": name} }
-
-var espCiphers = []named{
-	{"AES-128", map[string]string{"TRANSFORM_ID": "AES", "KEY_LENGTH": "128,128:128"}},
-	{"AES-192", map[string]string{"TRANSFORM_ID": "AES", "KEY_LENGTH": "192,192:192"}},
-	{"AES-256", map[string]string{"TRANSFORM_ID": "AES", "KEY_LENGTH": "256,256:256"}},
-	{"AESCTR-128", map[string]string{"TRANSFORM_ID": "AES_CTR", "KEY_LENGTH": "128,128:128"}},
-	{"AESCTR-192", map[string]string{"TRANSFORM_ID": "AES_CTR", "KEY_LENGTH": "192,192:192"}},
-	{"AESCTR-256", map[string]string{"TRANSFORM_ID": "AES_CTR", "KEY_LENGTH": "256,256:256"}},
-	{"AESCTR", map[string]string{"TRANSFORM_ID": "AES_CTR", "KEY_LENGTH": "128,128:256"}},
-	{"AESGCM-128", map[string]string{"TRANSFORM_ID": "AES_GCM_16", "KEY_LENGTH": "128,128:128", combined: "yes"}},
-	{"AESGCM-192", map[string]string{"TRANSFORM_ID": "AES_GCM_16", "KEY_LENGTH": "192,192:192", combined: "yes"}},
-	{"AESGCM-256", map[string]string{"TRANSFORM_ID": "AES_GCM_16", "KEY_LENGTH": "256,256:256", combined: "yes"}},
-	{"AESGMAC-128", map[string]string{"TRANSFORM_ID": "AES_GMAC", "KEY_LENGTH": "128,128:128", combined: "yes"}},
-	{"AESGMAC-192", map[string]string{"TRANSFORM_ID": "AES_GMAC", "KEY_LENGTH": "192,192:192", combined: "yes"}},
-	{"AESGMAC-256", map[string]string{"TRANSFORM_ID": "AES_GMAC", "KEY_LENGTH": "256,256:256", combined: "yes"}},
-	{"AES", map[string]string{"TRANSFORM_ID": "AES", "KEY_LENGTH": "128,128:256"}},
-	{"3DES", map[string]string{"TRANSFORM_ID": "3DES"}},
-	{"DES", map[string]string{"TRANSFORM_ID": "DES"}},
-	{"CAST", map[string]string{"TRANSFORM_ID": "CAST"}},
-	{"BLF", map[string]string{"TRANSFORM_ID": "BLOWFISH", "KEY_LENGTH": "128,96:192"}},
-	{"NULL", map[string]string{"TRANSFORM_ID": "NULL"}},
-}
-
-// combined marks the ciphers that authenticate on their own; it is no tag.
-const combined = " combined"
-
-var phase2Hashes = []string{"MD5", "SHA2-256", "SHA2-384", "SHA2-512", "SHA", "RIPEMD"}
-
-// cut takes a word off the front of a name whose words are separated by
-// hyphens.
-func cut(name, word string) (string, bool) {
-	rest, ok := strings.CutPrefix(name, word)
-	switch {
-	case !ok:
-		return name, false
-	case rest == "":
-		return "", true
-	case rest[0] == '-':
-		return rest[1:], true
+func cipherPart(word, tag, id, keyLength string) part {
+	t := tags{fold(tag): id}
+	if keyLength != "" {
+		t["key_length"] = keyLength
 	}
-	return name, false
+	return part{word: word, tags: t}
 }
 
-func cutNamed(name string, words []named) (named, string, bool) {
-	for _, w := range words {
-		if rest, ok := cut(name, w.word); ok {
-			return w, rest, true
+func aead(word, id, keyLength string) part {
+	p := cipherPart(word, "TRANSFORM_ID", id, keyLength)
+	p.whole = true
+	return p
+}
+
+const (
+	aesLengths      = "128,128:256"
+	blowfishLengths = "128,96:192"
+)
+
+var mainCiphers = []part{
+	cipherPart("DES", "ENCRYPTION_ALGORITHM", "DES_CBC", ""),
+	cipherPart("BLF", "ENCRYPTION_ALGORITHM", "BLOWFISH_CBC", blowfishLengths),
+	cipherPart("3DES", "ENCRYPTION_ALGORITHM", "3DES_CBC", ""),
+	cipherPart("CAST", "ENCRYPTION_ALGORITHM", "CAST_CBC", ""),
+	cipherPart("AES", "ENCRYPTION_ALGORITHM", "AES_CBC", aesLengths),
+	cipherPart("AES-128", "ENCRYPTION_ALGORITHM", "AES_CBC", "128,128:128"),
+	cipherPart("AES-192", "ENCRYPTION_ALGORITHM", "AES_CBC", "192,192:192"),
+	cipherPart("AES-256", "ENCRYPTION_ALGORITHM", "AES_CBC", "256,256:256"),
+}
+
+var mainHashes = []string{"MD5", "SHA", "SHA2-256", "SHA2-384", "SHA2-512"}
+
+var espCiphers = []part{
+	cipherPart("DES", "TRANSFORM_ID", "DES", ""),
+	cipherPart("3DES", "TRANSFORM_ID", "3DES", ""),
+	cipherPart("CAST", "TRANSFORM_ID", "CAST", ""),
+	cipherPart("BLF", "TRANSFORM_ID", "BLOWFISH", blowfishLengths),
+	cipherPart("AES", "TRANSFORM_ID", "AES", aesLengths),
+	cipherPart("AES-128", "TRANSFORM_ID", "AES", "128,128:128"),
+	cipherPart("AES-192", "TRANSFORM_ID", "AES", "192,192:192"),
+	cipherPart("AES-256", "TRANSFORM_ID", "AES", "256,256:256"),
+	cipherPart("AESCTR", "TRANSFORM_ID", "AES_CTR", aesLengths),
+	cipherPart("AESCTR-128", "TRANSFORM_ID", "AES_CTR", "128,128:128"),
+	cipherPart("AESCTR-192", "TRANSFORM_ID", "AES_CTR", "192,192:192"),
+	cipherPart("AESCTR-256", "TRANSFORM_ID", "AES_CTR", "256,256:256"),
+	aead("AESGCM-128", "AES_GCM_16", "128,128:128"),
+	aead("AESGCM-192", "AES_GCM_16", "192,192:192"),
+	aead("AESGCM-256", "AES_GCM_16", "256,256:256"),
+	aead("AESGMAC-128", "AES_GMAC", "128,128:128"),
+	aead("AESGMAC-192", "AES_GMAC", "192,192:192"),
+	aead("AESGMAC-256", "AES_GMAC", "256,256:256"),
+	cipherPart("NULL", "TRANSFORM_ID", "NULL", ""),
+}
+
+var quickHashes = []string{"MD5", "SHA", "RIPEMD", "SHA2-256", "SHA2-384", "SHA2-512"}
+
+// groupWords are the groups that a name may end in; 31 is not the original's.
+var groupWords = []doi.Group{
+	doi.GroupMODP768, doi.GroupMODP1024, doi.GroupMODP1536,
+	doi.GroupMODP2048, doi.GroupMODP3072, doi.GroupMODP4096, doi.GroupMODP6144, doi.GroupMODP8192,
+	doi.GroupECP256, doi.GroupECP384, doi.GroupECP521, doi.GroupECP192, doi.GroupECP224,
+	doi.GroupBP224, doi.GroupBP256, doi.GroupBP384, doi.GroupBP512, doi.GroupCurve25519,
+}
+
+// defaultGroup is that of names without one.
+const defaultGroup = doi.GroupMODP1024
+
+// generatedNames are the generated sections of one kind: by folded name, and the
+// names in their order for suggestions.
+type generatedNames struct {
+	tags  map[string]tags
+	names []string
+}
+
+func (g *generatedNames) add(name string, ts ...tags) {
+	all := tags{}
+	for _, t := range ts {
+		for k, v := range t {
+			all[k] = v
 		}
 	}
-	return named{}, name, false
+	g.tags[fold(name)] = all
+	g.names = append(g.names, name)
 }
 
-func cutWord(name string, words []string) (string, string, bool) {
-	for _, w := range words {
-		if rest, ok := cut(name, w); ok {
-			return w, rest, true
-		}
-	}
-	return "", name, false
-}
-
-// generated gives the tags of a section that nobody wrote, nil when there is
-// no such name.
-func generated(name string, general func(tag string) string) map[string]string {
-	n := strings.ToUpper(name)
-	switch n {
-	case "LIFE_MAIN_MODE":
-		return map[string]string{"LIFE_TYPE": "SECONDS", "LIFE_DURATION": general("Default-phase-1-lifetime")}
-	case "LIFE_QUICK_MODE":
-		return map[string]string{"LIFE_TYPE": "SECONDS", "LIFE_DURATION": general("Default-phase-2-lifetime")}
-	case "DEFAULT-PHASE-1-CONFIGURATION":
-		return map[string]string{"EXCHANGE_TYPE": "ID_PROT", "Transforms": defaultTransforms}
-	case "DEFAULT-PHASE-1":
-		return map[string]string{"Phase": "1", "Configuration": "Default-phase-1-configuration"}
-	}
-	if strings.HasPrefix(n, "QM-") {
-		return generatedQuick(n)
-	}
-	return generatedMain(n)
-}
-
-// defaultTransforms stands for 3DES-SHA where the peer has a key and for
-// 3DES-SHA-RSA_SIG where it has none.
-const defaultTransforms = "3DES-SHA or 3DES-SHA-RSA_SIG"
-
-func generatedMain(n string) map[string]string {
-	c, rest, ok := cutNamed(n, mainCiphers)
-	if !ok {
-		return nil
-	}
-	hash, rest, ok := cutWord(rest, hashWords)
-	if !ok {
-		return nil
-	}
-	tags := copyTags(c.tags, map[string]string{
-		"HASH_ALGORITHM": strings.ReplaceAll(hash, "-", "_"), "AUTHENTICATION_METHOD": "PRE_SHARED", "GROUP_DESCRIPTION": "MODP_1024",
-		"Life": "LIFE_MAIN_MODE",
-	})
-	if g, after, ok := cutNamed(rest, groupWords); ok {
-		tags, rest = copyTags(tags, g.tags), after
-	}
-	if after, ok := cut(rest, "RSA_SIG"); ok {
-		tags["AUTHENTICATION_METHOD"], rest = "RSA_SIG", after
-	}
-	if rest != "" {
-		return nil
-	}
-	return tags
-}
-
-// generatedQuick knows suites (-SUITE), their protocols (no ending) and their
-// transforms (-XF), all with one stem.
-func generatedQuick(n string) map[string]string {
-	stem, suite := strings.CutSuffix(n, "-SUITE")
-	if suite {
-		if quickTransform(stem) == nil {
-			return nil
-		}
-		return map[string]string{"Protocols": stem}
-	}
-	stem, xf := strings.CutSuffix(n, "-XF")
-	tags := quickTransform(stem)
-	switch {
-	case tags == nil:
-		return nil
-	case xf:
-		return tags
-	}
-	proto := "IPSEC_ESP"
-	if strings.HasPrefix(stem, "QM-AH") {
-		proto = "IPSEC_AH"
-	}
-	return map[string]string{"PROTOCOL_ID": proto, "Transforms": stem + "-XF"}
-}
-
-func quickTransform(stem string) map[string]string {
-	proto, rest, ok := cutWord(strings.TrimPrefix(stem, "QM-"), []string{"ESP", "AH"})
-	if !ok {
-		return nil
-	}
-	tags := map[string]string{"ENCAPSULATION_MODE": "TUNNEL", "Life": "LIFE_QUICK_MODE"}
-	if after, ok := cut(rest, "TRP"); ok {
-		tags["ENCAPSULATION_MODE"], rest = "TRANSPORT", after
-	}
-	needHash := true
-	if proto == "ESP" {
-		c, after, ok := cutNamed(rest, espCiphers)
-		if !ok {
-			return nil
-		}
-		needHash = c.tags[combined] == ""
-		tags, rest = copyTags(tags, c.tags), after
-		delete(tags, combined)
-	}
-	hash, after, have := cutWord(rest, phase2Hashes)
-	if have != needHash {
-		return nil
-	}
-	if rest = after; have {
-		h := strings.ReplaceAll(hash, "-", "_")
-		tags["AUTHENTICATION_ALGORITHM"] = "HMAC_" + h
-		if proto == "AH" {
-			tags["TRANSFORM_ID"] = h
-		}
-	}
-	if after, ok := cut(rest, "PFS"); ok {
-		rest = after
-		tags["GROUP_DESCRIPTION"] = "MODP_1024"
-		if g, after, ok := cutNamed(rest, groupWords); ok {
-			tags, rest = copyTags(tags, g.tags), after
-		}
-	}
-	if rest != "" {
-		return nil
-	}
-	return tags
-}
-
-func copyTags(ms ...map[string]string) map[string]string {
-	out := map[string]string{}
-	for _, m := range ms {
-		for k, v := range m {
-			out[k] = v
-		}
-	}
-	return out
-}
-
-// allGenerated lists every generated transform and suite, for suggestions.
-func allGenerated() (transforms, suites []string) {
-	for _, c := range mainCiphers {
-		for _, h := range hashWords {
-			transforms = append(transforms, c.word+"-"+h)
-			for _, g := range groupWords {
-				transforms = append(transforms, c.word+"-"+h+"-"+g.word)
+// mainTransforms are CIPHER-HASH[-GROUP][-RSA_SIG].
+var mainTransforms = sync.OnceValue(func() *generatedNames {
+	g := &generatedNames{tags: map[string]tags{}}
+	for _, auth := range []struct{ suffix, method string }{{"", "PRE_SHARED"}, {"-RSA_SIG", "RSA_SIG"}} {
+		for _, group := range append([]doi.Group{0}, groupWords...) {
+			for _, c := range mainCiphers {
+				for _, h := range mainHashes {
+					g.add(c.word+"-"+h+groupSuffix(group)+auth.suffix, c.tags, tags{
+						"hash_algorithm":        strings.ReplaceAll(h, "-", "_"),
+						"authentication_method": auth.method,
+						"group_description":     groupOr(group).String(),
+						"life":                  lifeMain,
+					})
+				}
 			}
 		}
 	}
-	pfs := func(stem string) {
-		suites = append(suites, stem+"-SUITE", stem+"-PFS-SUITE")
-		for _, g := range groupWords {
-			suites = append(suites, stem+"-PFS-"+g.word+"-SUITE")
+	return g
+})
+
+func groupSuffix(g doi.Group) string {
+	if g == 0 {
+		return ""
+	}
+	return "-GRP" + strconv.Itoa(int(g))
+}
+
+func groupOr(g doi.Group) doi.Group {
+	if g == 0 {
+		return defaultGroup
+	}
+	return g
+}
+
+// quickNames are QM-PROTO[-TRP]-CIPHER[-HASH][-PFS[-GROUP]] without any ending;
+// quickTransforms, quickProtocols and quickSuites are made of them.
+var quickTransforms = sync.OnceValue(func() *generatedNames {
+	g := &generatedNames{tags: map[string]tags{}}
+	for _, base := range quickBases() {
+		g.add(base.word+"-XF", base.tags)
+	}
+	return g
+})
+
+var quickProtocols = sync.OnceValue(func() *generatedNames {
+	g := &generatedNames{tags: map[string]tags{}}
+	for _, base := range quickBases() {
+		id := "IPSEC_ESP"
+		if strings.HasPrefix(base.word, "QM-AH-") {
+			id = "IPSEC_AH"
+		}
+		g.add(base.word, tags{"protocol_id": id, "transforms": base.word + "-XF"})
+	}
+	return g
+})
+
+var quickSuites = sync.OnceValue(func() *generatedNames {
+	g := &generatedNames{tags: map[string]tags{}}
+	for _, base := range quickBases() {
+		g.add(base.word+"-SUITE", tags{"protocols": base.word})
+	}
+	return g
+})
+
+// quickBases are all the names with the tags of their transforms, those without
+// PFS first.
+var quickBases = sync.OnceValue(func() []part {
+	var l []part
+	for _, pfs := range pfsParts() {
+		for _, mode := range []part{
+			{word: "", tags: tags{"encapsulation_mode": "TUNNEL"}},
+			{word: "-TRP", tags: tags{"encapsulation_mode": "TRANSPORT"}},
+		} {
+			for _, alg := range slices.Concat(espParts(), ahParts()) {
+				proto, rest, _ := strings.Cut(alg.word, "-")
+				all := tags{"life": lifeQuick}
+				for _, t := range []tags{alg.tags, mode.tags, pfs.tags} {
+					for k, v := range t {
+						all[k] = v
+					}
+				}
+				l = append(l, part{word: "QM-" + proto + mode.word + "-" + rest + pfs.word, tags: all})
+			}
 		}
 	}
-	for _, mode := range []string{"", "-TRP"} {
-		for _, c := range espCiphers {
-			if c.tags[combined] != "" {
-				pfs("QM-ESP" + mode + "-" + c.word)
-				continue
-			}
-			for _, h := range phase2Hashes {
-				pfs("QM-ESP" + mode + "-" + c.word + "-" + h)
-			}
+	return l
+})
+
+func pfsParts() []part {
+	l := []part{{word: ""}, {word: "-PFS", tags: tags{"group_description": defaultGroup.String()}}}
+	for _, g := range groupWords {
+		l = append(l, part{word: "-PFS" + groupSuffix(g), tags: tags{"group_description": g.String()}})
+	}
+	return l
+}
+
+func espParts() []part {
+	var l []part
+	for _, c := range espCiphers {
+		if c.word != "NULL" { // neither encrypted nor authenticated is not allowed (RFC 2406 section 5)
+			l = append(l, part{word: "ESP-" + c.word, tags: c.tags})
 		}
-		for _, h := range phase2Hashes {
-			pfs("QM-AH" + mode + "-" + h)
+		if c.whole {
+			continue
+		}
+		for _, h := range quickHashes {
+			t := tags{"authentication_algorithm": hmacName(h)}
+			for k, v := range c.tags {
+				t[k] = v
+			}
+			l = append(l, part{word: "ESP-" + c.word + "-" + h, tags: t})
 		}
 	}
-	return transforms, suites
+	return l
+}
+
+func ahParts() []part {
+	var l []part
+	for _, h := range quickHashes {
+		l = append(l, part{word: "AH-" + h, tags: tags{
+			"transform_id":             strings.ReplaceAll(h, "-", "_"),
+			"authentication_algorithm": hmacName(h),
+		}})
+	}
+	return l
+}
+
+func hmacName(hash string) string { return "HMAC_" + strings.ReplaceAll(hash, "-", "_") }
+
+// Names of the generated lifetimes and sections.
+const (
+	lifeMain      = "LIFE_MAIN_MODE"
+	lifeQuick     = "LIFE_QUICK_MODE"
+	generatedPeer = "Default-phase-1"
+	defaultPhase1 = "Default-phase-1-configuration"
+)
+
+// defaults are the generated values of sections with a fixed name.
+var defaults = map[string]tags{
+	"general": {
+		"check-interval":           "60",
+		"default-phase-1-lifetime": "3600,60:86400",
+		"default-phase-2-lifetime": "1200,60:86400",
+		"default-phase-2-suites":   "QM-ESP-3DES-SHA-PFS-SUITE",
+		"delete-sas":               "yes",
+		"dpd-check-interval":       "0",
+		"exchange-max-time":        "120",
+		"nat-t-keepalive":          "20",
+		"policy-file":              "/etc/isakmpd/isakmpd.policy",
+		"pubkey-directory":         "/etc/isakmpd/pubkeys",
+		"retransmits":              "3",
+		"use-keynote":              "yes",
+	},
+	"keynote": {"credential-directory": "/etc/isakmpd/keynote/"},
+	"x509-certificates": {
+		"ca-directory":          "/etc/isakmpd/ca/",
+		"cert-directory":        "/etc/isakmpd/certs/",
+		"crl-directory":         "/etc/isakmpd/crls/",
+		"private-key":           "/etc/isakmpd/private/local.key",
+		"private-key-directory": "/etc/isakmpd/private/",
+	},
+	fold(generatedPeer): {"phase": "1", "configuration": defaultPhase1},
+	// Its Transforms depend on the peer: see phase1Configuration.
+	fold(defaultPhase1): {"doi": "IPSEC", "exchange_type": "ID_PROT"},
 }
