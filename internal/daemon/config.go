@@ -1,0 +1,138 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"oakley/internal/conf"
+	"oakley/internal/dataplane"
+	"oakley/internal/diag"
+	"oakley/internal/ike"
+	"oakley/internal/ipsec"
+)
+
+// loaded is a configuration in the words of those who work by it.
+type loaded struct {
+	conf     *conf.Config
+	engine   *ike.Config
+	flows    []ipsec.Flow
+	listen   []netip.Addr
+	keepSAs  bool // Delete-SAs=no
+	verbose  bool
+	debug    Levels
+	warnings []string
+	homeless bool // the address towards some peer is not known yet
+}
+
+// errConfig means that the text of the configuration was refused; what is wrong
+// with it is in the list.
+type errConfig struct {
+	file string
+	list diag.List
+}
+
+func (e *errConfig) Error() string {
+	n := e.list.Count(diag.Error)
+	return fmt.Sprintf("%s cannot be used: %s\n%s", e.file, plural(n, "mistake"), strings.TrimRight(e.list.String(), "\n"))
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// load reads the configuration and translates it.
+func (d *Daemon) load() (*loaded, error) {
+	src, err := d.host.ReadPrivate(d.opt.Config)
+	if err != nil {
+		return nil, fmt.Errorf("the configuration cannot be read: %w", err)
+	}
+	c, list := conf.Load(d.opt.Config, src, d.host)
+	if c == nil {
+		return nil, &errConfig{d.opt.Config, list}
+	}
+	l, err := d.translate(c)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.opt.Config, err)
+	}
+	for _, w := range list {
+		l.warnings = append(l.warnings, strings.TrimRight(diag.List{w}.String(), "\n"))
+	}
+	return l, nil
+}
+
+// translate makes what the engine and the data plane work by.
+func (d *Daemon) translate(c *conf.Config) (*loaded, error) {
+	l := &loaded{conf: c, keepSAs: !c.General.DeleteSAs, verbose: d.opt.Verbose || c.General.LogVerbose, debug: d.opt.Debug}
+	if err := d.policy(c); err != nil {
+		return nil, err
+	}
+	for _, x := range c.General.LogLevels {
+		l.setLevel(x)
+	}
+	t := &translator{host: d.host, opt: &d.opt, conf: c, peers: map[*conf.Peer]*ike.Peer{}}
+	var err error
+	if l.listen, err = t.listen(); err != nil {
+		return nil, err
+	}
+	t.addrs = l.listen
+	if l.engine, err = t.engine(); err != nil {
+		return nil, err
+	}
+	l.flows = t.flows(l.engine)
+	l.warnings = t.warnings
+	l.homeless = t.homeless
+	return l, nil
+}
+
+// policy refuses to start without an answer to who may connect.
+func (d *Daemon) policy(c *conf.Config) error {
+	if d.opt.NoPolicy || !c.General.UseKeynote {
+		return nil
+	}
+	return errors.New("the configuration asks for a KeyNote policy, and isakmpd has no policy engine yet: " +
+		"start it with -K, or write Use-Keynote=no in [General], and whoever has a connection's key may use that connection, no more")
+}
+
+// setLevel adds what Loglevel asks for to what -D did; the higher one counts.
+func (l *loaded) setLevel(x conf.LogLevel) {
+	for c := range l.debug {
+		if x.Class == conf.AllClasses || x.Class == c {
+			l.debug[c] = max(l.debug[c], uint8(x.Level))
+		}
+	}
+}
+
+// fits says which connection the data plane cannot serve.
+func (l *loaded) fits(info dataplane.Info) error {
+	var errs []error
+	for _, c := range l.engine.Connections {
+		for _, s := range c.Suites {
+			if what := lacks(info, &s); what != "" {
+				errs = append(errs, fmt.Errorf("connection %s has suite %s, and the data plane %s has no %s", c.Name, s.Name, info.Name, what))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// lacks names what a suite needs and a data plane has not.
+func lacks(info dataplane.Info, s *ike.Suite) string {
+	for i := range s.Protocols {
+		for k := range s.Protocols[i].Transforms {
+			t := &s.Protocols[i].Transforms[k]
+			if c := espCiphers[t.ID]; len(info.Ciphers) > 0 && !slices.Contains(info.Ciphers, c) {
+				return c.String()
+			}
+			if a := auths[t.Auth]; t.Auth != 0 && len(info.Auths) > 0 && !slices.Contains(info.Auths, a) {
+				return a.String()
+			}
+		}
+	}
+	return ""
+}

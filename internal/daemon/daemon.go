@@ -1,0 +1,174 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"sync"
+
+	"oakley/internal/dataplane"
+	"oakley/internal/ike"
+)
+
+// Options are what the command line says.
+type Options struct {
+	Config    string // the configuration's path
+	IPv4      bool   // -4; neither or both: both families
+	IPv6      bool   // -6
+	Port      uint16 // of IKE
+	EncapPort uint16 // of UDP encapsulation
+	NoNATT    bool   // -T
+	NoPolicy  bool   // -K
+	Verbose   bool   // -v
+	Debug     Levels // -D
+	PIDFile   string // empty: none
+	Report    string // where SIGUSR1's report goes
+
+	Host Host
+	Log  *Log
+	Rand io.Reader // safe for use by several goroutines
+	// Plane makes the data plane. It is asked once, after the configuration was
+	// found good.
+	Plane func(PlaneOptions) (dataplane.Backend, error)
+}
+
+// PlaneOptions is what a data plane has to know of us.
+type PlaneOptions struct {
+	EncapPort uint16
+	Listen    []netip.Addr // our outer addresses; unspecified: all of the family
+	Log       *slog.Logger
+}
+
+func (o *Options) bothFamilies() bool { return o.IPv4 == o.IPv6 }
+
+// wants tells whether addresses of a's family are to be used.
+func (o *Options) wants(a netip.Addr) bool {
+	return o.bothFamilies() || o.IPv4 == a.Is4()
+}
+
+// inputQueue is how many datagrams wait for the engine before the sockets'
+// readers do.
+const inputQueue = 512
+
+// Daemon is a running isakmpd. New starts it up, Run works until it is told to
+// end.
+type Daemon struct {
+	opt  Options
+	host Host
+	log  *Log
+
+	backend dataplane.Backend
+	plane   *plane
+	dh      *dhPool
+	socks   *sockets
+	pid     io.Closer
+	wg      sync.WaitGroup // of what passes data-plane events on
+
+	inputs   chan ike.Input // from outside: whoever sends may have to wait
+	results  *mailbox[ike.Input]
+	requests *mailbox[func()] // run by the engine's goroutine
+	stopping chan struct{}
+	limit    *limiter
+
+	// The goroutine of Run alone uses these.
+	engine *ike.Engine
+	cfg    *loaded
+	warned map[string]bool
+}
+
+// New does all of start-up that can fail: it reads the configuration, opens the
+// data plane, puts the flows in place, and only then opens the ports. What it
+// returns as an error is meant to be read by people.
+func New(ctx context.Context, opt Options) (d *Daemon, err error) {
+	d = &Daemon{
+		opt: opt, host: opt.Host, log: opt.Log,
+		inputs:   make(chan ike.Input, inputQueue),
+		results:  newMailbox[ike.Input](),
+		requests: newMailbox[func()](),
+		stopping: make(chan struct{}),
+		limit:    newLimiter(),
+		warned:   map[string]bool{},
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+			d = nil
+		}
+	}()
+	if d.cfg, err = d.load(); err != nil {
+		return d, err
+	}
+	d.log.SetLevels(d.cfg.verbose, d.cfg.debug)
+	if opt.PIDFile != "" {
+		if d.pid, err = d.host.HoldPID(opt.PIDFile); err != nil {
+			return d, err
+		}
+	}
+	if err = d.openPlane(); err != nil {
+		return d, err
+	}
+	if d.socks, err = d.openSockets(ctx, d.cfg.listen); err != nil {
+		return d, err
+	}
+	d.dh = newDHPool(runtime.GOMAXPROCS(0), opt.Rand, d.results.put)
+	d.engine = ike.New(d.cfg.engine, opt.Rand)
+	return d, nil
+}
+
+// openPlane opens the data plane and puts the configured flows in place: from
+// then on nothing that a flow protects leaves in clear.
+func (d *Daemon) openPlane() error {
+	b, err := d.opt.Plane(PlaneOptions{EncapPort: d.opt.EncapPort, Listen: d.cfg.listen, Log: d.log.Logger})
+	if err != nil {
+		return fmt.Errorf("the data plane cannot be opened: %w", err)
+	}
+	d.backend = b
+	if err := d.cfg.fits(b.Info()); err != nil {
+		return err
+	}
+	d.plane = newPlane(b, d.log, d.results.put)
+	done := make(chan error, 1)
+	d.plane.setFlows(d.cfg.flows, func(err error) { done <- err })
+	if err := <-done; err != nil {
+		return fmt.Errorf("the flows of the configuration cannot be set up: %w", err)
+	}
+	return nil
+}
+
+// close lets go of all that New or Run opened.
+func (d *Daemon) close() error {
+	var errs []error
+	if d.socks != nil {
+		d.socks.close()
+	}
+	if d.dh != nil {
+		d.dh.close()
+	}
+	if d.plane != nil {
+		errs = append(errs, d.leave())
+		d.plane.close()
+	}
+	if d.backend != nil {
+		errs = append(errs, d.backend.Close())
+	}
+	d.wg.Wait()
+	if d.pid != nil {
+		errs = append(errs, d.pid.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// leave removes our SAs and flows, unless they are to outlive us.
+func (d *Daemon) leave() error {
+	if d.cfg.keepSAs && d.backend.Info().OutlivesUs {
+		return nil
+	}
+	if err := d.plane.clear(); err != nil {
+		return fmt.Errorf("SAs and flows could not be removed: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package daemon
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"strings"
+
+	"oakley/internal/doi"
+	"oakley/internal/ike"
+	"oakley/internal/ipsec"
+)
+
+// judge answers the engine's question by the configuration, as -K wants it:
+// allowed is what a configured connection offers, and nothing else. It looks at
+// the connection by itself, so that a slip in the negotiation is not enough.
+func (d *Daemon) judge(q ike.QueryPolicy) ike.PolicyAnswer {
+	a := ike.PolicyAnswer{ID: q.ID, Allow: make([]bool, len(q.Proposals))}
+	c, reason := connectionFor(d.cfg.engine, q)
+	if c == nil {
+		a.Reason = reason
+		d.log.Debugf(ClassPolicy, levelState, "refused: %s", reason)
+		return a
+	}
+	allowed := 0
+	for i, p := range q.Proposals {
+		if a.Allow[i] = offers(c, p); a.Allow[i] {
+			allowed++
+		}
+	}
+	if allowed == 0 {
+		a.Reason = fmt.Sprintf("none of the %d proposals is a suite of connection %s", len(q.Proposals), c.Name)
+	}
+	d.log.Debugf(ClassPolicy, levelState, "connection %s with peer %s (%s), %s: %d of %d proposals allowed",
+		c.Name, q.Peer, q.RemoteID, q.Selector, allowed, len(q.Proposals))
+	return a
+}
+
+// connectionFor finds the configured connection that a query is about, or says
+// why there is none.
+func connectionFor(cfg *ike.Config, q ike.QueryPolicy) (c *ike.Connection, reason string) {
+	if q.Conn == "" {
+		return nil, fmt.Sprintf("no configured connection is for %s, and without a policy (-K) only configured ones are allowed", q.Selector)
+	}
+	for _, known := range cfg.Connections {
+		if known.Name == q.Conn {
+			c = known
+		}
+	}
+	// The engine names what it makes of the generic connection after it.
+	if known := cfg.DefaultConnection; c == nil && known != nil && (known.Name == q.Conn || strings.HasPrefix(q.Conn, known.Name+"@")) {
+		c = known
+	}
+	switch {
+	case c == nil:
+		return nil, fmt.Sprintf("there is no connection %s in the configuration (any more)", q.Conn)
+	case c != cfg.DefaultConnection && c.Peer.Name != q.Peer:
+		return nil, fmt.Sprintf("connection %s is with peer %s, not with %s", c.Name, c.Peer.Name, q.Peer)
+	case !q.Initiator && c.ActiveOnly:
+		return nil, fmt.Sprintf("connection %s is Active-only, and the peer started it", c.Name)
+	case !covers(c.Local, q.Selector.Src, q.LocalAddr.Addr()) && c != cfg.DefaultConnection,
+		!covers(c.Remote, q.Selector.Dst, q.Remote.Addr()) && c != cfg.DefaultConnection:
+		return nil, fmt.Sprintf("%s is not what connection %s is for", q.Selector, c.Name)
+	}
+	return c, ""
+}
+
+// offers tells whether a proposal is one of a connection's suites.
+func offers(c *ike.Connection, p ike.PolicyProposal) bool {
+	for _, s := range c.Suites {
+		if suiteIs(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func suiteIs(s ike.Suite, p ike.PolicyProposal) bool {
+	if len(s.Protocols) != len(p.Protocols) || len(p.Protocols) == 0 {
+		return false
+	}
+	for i, want := range s.Protocols {
+		if want.Proto != p.Protocols[i].Proto || !transformIs(want.Transforms, p.Protocols[i], p.PFS) {
+			return false
+		}
+	}
+	return true
+}
+
+func transformIs(ts []ike.Phase2Transform, p ike.PolicyProtocol, pfs doi.Group) bool {
+	for _, t := range ts {
+		if t.ID == p.ID && t.Mode == p.Mode && t.Auth == p.Auth && t.Group == pfs && keyIs(t, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// keyIs tells whether a key length, in bits, is one that the transform takes. A
+// length that was not named is the cipher's default.
+func keyIs(t ike.Phase2Transform, p ike.PolicyProtocol) bool {
+	if t.KeyLength.IsZero() || p.Proto != doi.ProtoESP {
+		return true
+	}
+	bits := uint64(p.KeyBits)
+	if bits == 0 {
+		bits = defaultBits[doi.ESP(p.ID)]
+	}
+	return t.KeyLength.Accepts(bits)
+}
+
+// defaultBits is the key length of ciphers that have several.
+var defaultBits = map[doi.ESP]uint64{
+	doi.ESPAES:         8 * uint64(ipsec.CipherAESCBC.Info().DefKey),
+	doi.ESPAESCTR:      8 * uint64(ipsec.CipherAESCTR.Info().DefKey),
+	doi.ESPAESGCM8:     8 * uint64(ipsec.CipherAESGCM8.Info().DefKey),
+	doi.ESPAESGCM12:    8 * uint64(ipsec.CipherAESGCM12.Info().DefKey),
+	doi.ESPAESGCM16:    8 * uint64(ipsec.CipherAESGCM16.Info().DefKey),
+	doi.ESPNullAESGMAC: 8 * uint64(ipsec.CipherAESGMAC.Info().DefKey),
+	doi.ESPBlowfish:    8 * uint64(ipsec.CipherBlowfish.Info().DefKey),
+	doi.ESPCAST:        8 * uint64(ipsec.CipherCAST.Info().DefKey),
+}

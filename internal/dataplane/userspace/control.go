@@ -1,0 +1,288 @@
+package userspace
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"oakley/internal/dataplane"
+	"oakley/internal/ipsec"
+)
+
+// spiHold is how long a reserved SPI waits for its SA: longer than the two
+// minutes that a negotiation may take.
+const spiHold = 3 * time.Minute
+
+// spiTries bounds the search for a free SPI.
+const spiTries = 64
+
+// AllocSPI reserves an incoming SPI, unique among all of this plane whatever
+// their destination.
+func (p *Plane) AllocSPI(ctx context.Context, r dataplane.SPIRequest) (ipsec.SPI, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if r.Proto != ipsec.ProtoESP {
+		return 0, fmt.Errorf("an SPI for %s: the user-space data plane does ESP alone: %w", r.Proto, dataplane.ErrUnsupported)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return 0, dataplane.ErrClosed
+	}
+	p.forgetSPIs(time.Now())
+	for range spiTries {
+		var b [4]byte
+		if _, err := io.ReadFull(p.opt.Rand, b[:]); err != nil {
+			return 0, fmt.Errorf("no random SPI: %w", err)
+		}
+		spi := ipsec.SPI(binary.BigEndian.Uint32(b[:]))
+		_, taken := p.reserved[spi]
+		if spi < 256 || taken || p.spis[spi] > 0 {
+			continue
+		}
+		p.reserved[spi] = time.Now().Add(spiHold)
+		p.queueSPI = append(p.queueSPI, spi)
+		return spi, nil
+	}
+	return 0, fmt.Errorf("no free SPI after %d tries with %d SAs: is the source of randomness stuck?", spiTries, len(p.in))
+}
+
+// forgetSPIs gives back reservations that nobody took. All are held equally
+// long, so the oldest are in front.
+func (p *Plane) forgetSPIs(now time.Time) {
+	n := 0
+	for _, spi := range p.queueSPI {
+		until, still := p.reserved[spi]
+		if still && until.After(now) {
+			break
+		}
+		delete(p.reserved, spi)
+		n++
+	}
+	p.queueSPI = slices.Delete(p.queueSPI, 0, n)
+}
+
+// AddSA makes an SA live.
+func (p *Plane) AddSA(ctx context.Context, sa *ipsec.SA) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := p.check(sa); err != nil {
+		return err
+	}
+	if sa.ID.Dir == ipsec.In {
+		return p.addIn(sa)
+	}
+	return p.addOut(sa)
+}
+
+func (p *Plane) addIn(sa *ipsec.SA) error {
+	n, err := p.newIn(sa)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.ErrClosed
+	}
+	if p.in[sa.ID] != nil {
+		return fmt.Errorf("SA %s: %w", sa.ID, dataplane.ErrExists)
+	}
+	n.init(p, sa)
+	if err := p.sad.Insert(sa.ID.Dst, sa.ID.Proto, sa.ID.SPI, n); err != nil {
+		n.stop()
+		return fmt.Errorf("SA %s: %w", sa.ID, err)
+	}
+	p.in[sa.ID] = n
+	p.spis[sa.ID.SPI]++
+	delete(p.reserved, sa.ID.SPI)
+	return nil
+}
+
+func (p *Plane) addOut(sa *ipsec.SA) error {
+	if sa.Flow == "" {
+		return fmt.Errorf("SA %s: %w", sa.ID, errNoFlowNamed)
+	}
+	n, err := p.newOut(sa)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.ErrClosed
+	}
+	f := p.spd.Get(sa.Flow)
+	switch {
+	case p.out[sa.ID] != nil:
+		return fmt.Errorf("SA %s: %w", sa.ID, dataplane.ErrExists)
+	case f == nil:
+		return fmt.Errorf("SA %s serves flow %q: %w", sa.ID, sa.Flow, dataplane.ErrNoFlow)
+	case f.Dir != ipsec.Out:
+		return fmt.Errorf("SA %s serves flow %q, which is no outgoing one: %w", sa.ID, sa.Flow, dataplane.ErrNoFlow)
+	}
+	n.init(p, sa)
+	p.out[sa.ID] = n
+	p.byFlow[sa.Flow] = append(p.byFlow[sa.Flow], n)
+	p.serve(f, n)
+	return nil
+}
+
+// serve makes sa what flow f uses and sends what waited for it.
+func (p *Plane) serve(f *flow, sa *outSA) {
+	f.mu.Lock()
+	f.current.Store(sa)
+	held := f.take(p)
+	f.wait, f.retry = 0, time.Time{}
+	f.mu.Unlock()
+	p.sendHeld(sa, held)
+}
+
+// UpdateSA changes a peer's address or the limits.
+func (p *Plane) UpdateSA(ctx context.Context, id ipsec.SAID, u ipsec.SAUpdate) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.ErrClosed
+	}
+	in, out := p.in[id], p.out[id]
+	if in == nil && out == nil {
+		return fmt.Errorf("SA %s: %w", id, dataplane.ErrNoSA)
+	}
+	if u.Remote != nil && (!u.Remote.IsValid() || u.Remote.Addr().Is4() != id.Dst.Is4()) {
+		return fmt.Errorf("SA %s: its peer cannot move to %s, another address family", id, u.Remote)
+	}
+	var use *usage
+	if in != nil {
+		use = &in.usage
+		if u.Remote != nil && in.sa.Encap != nil {
+			r := *u.Remote
+			in.remote.Store(&r)
+		}
+	} else {
+		use = &out.usage
+		if u.Remote != nil {
+			out.move(*u.Remote)
+		}
+	}
+	use.mu.Lock()
+	soft, hard := use.soft, use.hard
+	use.mu.Unlock()
+	if u.Soft != nil {
+		soft = *u.Soft
+		use.softDone.Store(false)
+	}
+	if u.Hard != nil {
+		hard = *u.Hard
+	}
+	if u.Soft != nil || u.Hard != nil {
+		use.limit(soft, hard)
+	}
+	return nil
+}
+
+// DeleteSA removes an SA or gives back a reserved SPI.
+func (p *Plane) DeleteSA(ctx context.Context, id ipsec.SAID) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.ErrClosed
+	}
+	if sa := p.in[id]; sa != nil {
+		p.removeIn(sa)
+		return nil
+	}
+	if sa := p.out[id]; sa != nil {
+		p.removeOut(sa)
+		return nil
+	}
+	if _, ok := p.reserved[id.SPI]; ok && id.Dir == ipsec.In {
+		delete(p.reserved, id.SPI)
+		return nil
+	}
+	return fmt.Errorf("SA %s: %w", id, dataplane.ErrNoSA)
+}
+
+func (p *Plane) removeIn(sa *inSA) {
+	sa.stop()
+	p.sad.Delete(sa.id.Dst, sa.id.Proto, sa.id.SPI)
+	delete(p.in, sa.id)
+	if p.spis[sa.id.SPI]--; p.spis[sa.id.SPI] <= 0 {
+		delete(p.spis, sa.id.SPI)
+	}
+}
+
+// removeOut takes sa away; its flow falls back to the newest that is left.
+func (p *Plane) removeOut(sa *outSA) {
+	sa.stop()
+	delete(p.out, sa.id)
+	all := slices.DeleteFunc(p.byFlow[sa.sa.Flow], func(o *outSA) bool { return o == sa })
+	p.byFlow[sa.sa.Flow] = all
+	if len(all) == 0 {
+		delete(p.byFlow, sa.sa.Flow)
+	}
+	if f := p.spd.Get(sa.sa.Flow); f != nil {
+		f.mu.Lock()
+		f.current.Store(newest(all))
+		f.mu.Unlock()
+	}
+}
+
+// newest is the SA that was added last and still lives; nil: none.
+func newest(all []*outSA) *outSA {
+	for _, sa := range slices.Backward(all) {
+		if !sa.dead.Load() {
+			return sa
+		}
+	}
+	return nil
+}
+
+// expired removes an SA that reached a hard limit, and tells.
+func (p *Plane) expired(id ipsec.SAID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	in, out := p.in[id], p.out[id]
+	switch {
+	case in != nil && in.dead.Load():
+		p.removeIn(in)
+	case out != nil && out.dead.Load():
+		p.removeOut(out)
+	default:
+		return // deleted meanwhile, or replaced
+	}
+	p.events.post(dataplane.Expire{SA: id, Hard: true})
+}
+
+// GetSA tells what an SA has done.
+func (p *Plane) GetSA(ctx context.Context, id ipsec.SAID) (ipsec.SAState, error) {
+	if err := ctx.Err(); err != nil {
+		return ipsec.SAState{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ipsec.SAState{}, dataplane.ErrClosed
+	}
+	if sa := p.in[id]; sa != nil {
+		return sa.state(), nil
+	}
+	if sa := p.out[id]; sa != nil {
+		return sa.state(), nil
+	}
+	return ipsec.SAState{}, fmt.Errorf("SA %s: %w", id, dataplane.ErrNoSA)
+}

@@ -1,0 +1,386 @@
+// Package userspace is the data plane that needs nothing of the kernel but a TUN
+// device and sockets: packets that a flow's route leads into the device are
+// sealed here and sent as ESP, raw or in UDP; what comes back is opened, checked
+// and given to the device.
+//
+// It does ESP in tunnel mode, IPv4 and IPv6 inside and outside. The outer header
+// has the class 0 and is not marked for congestion (RFC 6040's compatibility
+// mode). One process in a network namespace can run it.
+package userspace
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"oakley/internal/dataplane"
+	"oakley/internal/ipsec"
+	"oakley/internal/netio"
+	"oakley/internal/tun"
+)
+
+// Defaults of Options.
+const (
+	DefaultTUN       = "oakley0"
+	DefaultMTU       = 1400
+	DefaultEncapPort = 4500
+	DefaultMark      = 0x0a71
+	DefaultTable     = 0x0a71
+	DefaultPriority  = 5200
+)
+
+// Options says how the plane is made. The zero value is good for a gateway that
+// listens on all its addresses.
+type Options struct {
+	TUN       string       // name of the device
+	MTU       int          // of the device, in bytes: the outer MTU minus 73 in the worst case; at least 1280 for IPv6
+	EncapPort uint16       // UDP port for ESP in UDP
+	Local     []netip.Addr // outer addresses; none: all
+	NoIPv4    bool         // no outer IPv4 (-6)
+	NoIPv6    bool         // no outer IPv6 (-4)
+
+	Mark     uint32 // of our sockets (SO_MARK); packets with it never enter the tunnel
+	Table    int    // routing table of the flows' routes
+	Priority int    // of the first of our routing rules; 10 numbers are used
+
+	NoTUNOffload bool // Linux 6.6.44 and its neighbours break it
+	NoUDPOffload bool // Linux 7.0 to 7.1.4 break it
+	NoFilters    bool // no packet-filter rules
+
+	Log  *slog.Logger // nil: silent
+	Rand io.Reader    // for SPIs; nil: crypto/rand
+
+	// What a test puts in place of the kernel; nil: the kernel, in the network
+	// namespace of the thread that calls New.
+	Device  tun.Device
+	Network netio.Network
+	System  System
+}
+
+func (o *Options) defaults() error {
+	if o.TUN == "" {
+		o.TUN = DefaultTUN
+	}
+	if o.MTU == 0 {
+		o.MTU = DefaultMTU
+	}
+	if o.MTU < 576 || o.MTU > 65535 {
+		return fmt.Errorf("MTU %d of the TUN device: expected 576 to 65535", o.MTU)
+	}
+	if o.EncapPort == 0 {
+		o.EncapPort = DefaultEncapPort
+	}
+	if o.Mark == 0 {
+		o.Mark = DefaultMark
+	}
+	if o.Table == 0 {
+		o.Table = DefaultTable
+	}
+	if o.Priority == 0 {
+		o.Priority = DefaultPriority
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.NoIPv4 && o.NoIPv6 {
+		return errors.New("neither IPv4 nor IPv6: one of them is needed to reach a peer")
+	}
+	if len(o.Local) == 0 {
+		o.Local = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	}
+	o.Local = slices.DeleteFunc(slices.Clone(o.Local), func(a netip.Addr) bool {
+		return a.Is4() && o.NoIPv4 || a.Is6() && o.NoIPv6
+	})
+	if len(o.Local) == 0 {
+		return errors.New("no local address is left of the address family that was asked for")
+	}
+	return nil
+}
+
+// Plane is a running data plane.
+type Plane struct {
+	opt Options
+	log *slog.Logger
+	dev tun.Device
+	sys System
+
+	links []*link // sockets
+	plain [2]netio.Conn
+
+	sad ipsec.SAD[inSA]
+	spd ipsec.SPD[flow]
+
+	drops   counters
+	notices [ipsec.DropEnd]limiter
+	ike     encapTable
+	tunMu   sync.Mutex // whoever writes to dev, a batch at a time
+	work    *pool
+	held    atomic.Int64 // bytes of held packets, all flows
+
+	mu       sync.Mutex // everything below, and changes of sad and spd
+	in       map[ipsec.SAID]*inSA
+	out      map[ipsec.SAID]*outSA
+	byFlow   map[ipsec.FlowID][]*outSA // in the order of AddSA
+	reserved map[ipsec.SPI]time.Time
+	queueSPI []ipsec.SPI // reserved ones, the oldest first; some may be taken
+	spis     map[ipsec.SPI]int
+	closed   bool
+
+	acquires sync.Map // AcquireID -> *flow
+	lastAcq  atomic.Uint64
+
+	events eventQueue
+	wg     sync.WaitGroup
+}
+
+var _ dataplane.Backend = (*Plane)(nil)
+
+// New makes the device, opens the sockets and starts. On an error nothing is left.
+func New(o Options) (*Plane, error) {
+	if err := o.defaults(); err != nil {
+		return nil, err
+	}
+	p := &Plane{
+		opt: o, log: o.Log, dev: o.Device, sys: o.System,
+		in: map[ipsec.SAID]*inSA{}, out: map[ipsec.SAID]*outSA{}, byFlow: map[ipsec.FlowID][]*outSA{},
+		reserved: map[ipsec.SPI]time.Time{}, spis: map[ipsec.SPI]int{},
+	}
+	if err := p.open(); err != nil {
+		p.release()
+		return nil, err
+	}
+	p.events.start(&p.wg)
+	p.work = newPool(p)
+	p.wg.Go(p.outLoop)
+	for _, l := range p.links {
+		p.wg.Go(func() { p.inLoop(l) })
+	}
+	return p, nil
+}
+
+func (p *Plane) open() (err error) {
+	if p.opt.Network == nil {
+		p.opt.Network = netio.Host{}
+	}
+	for _, a := range p.opt.Local {
+		err := p.openLinks(a)
+		if err != nil && a.IsUnspecified() && len(p.opt.Local) > 1 && errors.Is(err, unix.EAFNOSUPPORT) {
+			p.log.Info("no outer addresses of a family that this kernel does not have", "address", a)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(p.links) == 0 {
+		return errors.New("no socket could be opened: the kernel has neither IPv4 nor IPv6")
+	}
+	if p.dev == nil {
+		p.dev, err = tun.Open(tun.Options{Name: p.opt.TUN, MTU: p.opt.MTU, Offload: !p.opt.NoTUNOffload})
+		if err != nil {
+			return err
+		}
+	}
+	if p.sys == nil {
+		p.sys, err = newKernel(&p.opt, p.dev.Name())
+	}
+	return err
+}
+
+// openLinks opens the sockets of one local address.
+func (p *Plane) openLinks(a netip.Addr) error {
+	n, o := p.opt.Network, &p.opt
+	udp, err := n.OpenUDP(netio.UDPOptions{Local: netip.AddrPortFrom(a, o.EncapPort), Mark: o.Mark, Offload: !o.NoUDPOffload})
+	if err != nil {
+		return err
+	}
+	p.links = append(p.links, &link{conn: udp, encap: true, local: a, index: len(p.links)})
+	raw, err := n.OpenRaw(netio.RawOptions{Local: a, Proto: uint8(ipsec.ProtoESP), Mark: o.Mark})
+	if err != nil {
+		return err
+	}
+	p.links = append(p.links, &link{conn: raw, local: a, index: len(p.links)})
+	return nil
+}
+
+// plainConn is the socket for packets that leave in clear on purpose; it is
+// opened with the first flow that may want it.
+func (p *Plane) openPlain(v6 bool) error {
+	i, a := 0, netip.IPv4Unspecified()
+	if v6 {
+		i, a = 1, netip.IPv6Unspecified()
+	}
+	if p.plain[i] != nil {
+		return nil
+	}
+	c, err := p.opt.Network.OpenRaw(netio.RawOptions{Local: a, Mark: p.opt.Mark, Whole: true})
+	p.plain[i] = c
+	return err
+}
+
+// Info says what this plane can do.
+func (p *Plane) Info() dataplane.Info {
+	gso, gro := false, false
+	for _, l := range p.links {
+		if l.encap {
+			gso, gro = l.conn.Offload()
+		}
+	}
+	return dataplane.Info{
+		Name: "userspace",
+		Detail: fmt.Sprintf("TUN %s MTU %d (offload %s), UDP %d (GSO %s, GRO %s), ESP tunnel mode alone; %s",
+			p.dev.Name(), p.dev.MTU(), onOff(p.dev.Offload()), p.opt.EncapPort, onOff(gso), onOff(gro), p.sys.Detail()),
+		Ciphers: []ipsec.Cipher{
+			ipsec.CipherNull, ipsec.CipherDES, ipsec.Cipher3DES, ipsec.CipherBlowfish, ipsec.CipherCAST,
+			ipsec.CipherAESCBC, ipsec.CipherAESGCM16,
+		},
+		Auths: []ipsec.Auth{
+			ipsec.AuthHMACMD5, ipsec.AuthHMACSHA1, ipsec.AuthHMACSHA256, ipsec.AuthHMACSHA384, ipsec.AuthHMACSHA512,
+		},
+		Protos: []ipsec.Proto{ipsec.ProtoESP},
+		ESN:    true, UDPEncap: true, ByteExpiry: true, CarriesData: true,
+	}
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+// Events tells acquires, expiries and mappings; it is closed by Close.
+func (p *Plane) Events() <-chan dataplane.Event { return p.events.ch }
+
+// Close stops and takes away all that this plane made in the host: device,
+// routes, rules and filters.
+func (p *Plane) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	for _, sa := range p.in {
+		sa.stop()
+	}
+	for _, sa := range p.out {
+		sa.stop()
+	}
+	for _, f := range p.spd.All() {
+		f.dropHeld(p)
+	}
+	p.mu.Unlock()
+	// The filters go last but one, the device last: until then nothing that was
+	// protected finds another way.
+	err := p.release()
+	p.ike.closeAll()
+	p.work.close()
+	p.events.stop()
+	p.wg.Wait()
+	return err
+}
+
+func (p *Plane) release() error {
+	var errs []error
+	if p.sys != nil {
+		errs = append(errs, p.sys.Close())
+	}
+	if p.dev != nil {
+		errs = append(errs, p.dev.Close())
+	}
+	for _, l := range p.links {
+		errs = append(errs, l.conn.Close())
+	}
+	for _, c := range p.plain {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Dump lists SAs, without keys, and flows.
+func (p *Plane) Dump(ctx context.Context, o ipsec.Owner) (dataplane.State, error) {
+	if err := ctx.Err(); err != nil {
+		return dataplane.State{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.State{}, dataplane.ErrClosed
+	}
+	s := dataplane.State{Drops: p.drops.read()}
+	for _, sa := range p.in {
+		if owned(sa.sa.Owner, o) {
+			s.SAs = append(s.SAs, sa.state())
+		}
+	}
+	for _, sa := range p.out {
+		if owned(sa.sa.Owner, o) {
+			s.SAs = append(s.SAs, sa.state())
+		}
+	}
+	slices.SortFunc(s.SAs, func(a, b ipsec.SAState) int {
+		if c := a.Added.Compare(b.Added); c != 0 {
+			return c
+		}
+		return int(int64(a.SA.ID.SPI) - int64(b.SA.ID.SPI))
+	})
+	for f := range p.spd.All() {
+		if owned(f.Owner, o) {
+			s.Flows = append(s.Flows, f)
+		}
+	}
+	return s, nil
+}
+
+// Flush removes the owner's SAs and flows.
+func (p *Plane) Flush(ctx context.Context, o ipsec.Owner) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.ErrClosed
+	}
+	var changes []ipsec.FlowChange
+	for f := range p.spd.All() {
+		if owned(f.Owner, o) {
+			changes = append(changes, ipsec.FlowChange{Remove: true, Flow: f})
+		}
+	}
+	if len(changes) > 0 {
+		if err := p.applyFlows(changes); err != nil {
+			return err
+		}
+	}
+	for _, id := range slices.Collect(maps.Keys(p.in)) {
+		if sa := p.in[id]; owned(sa.sa.Owner, o) {
+			p.removeIn(sa)
+		}
+	}
+	for _, id := range slices.Collect(maps.Keys(p.out)) {
+		if sa := p.out[id]; owned(sa.sa.Owner, o) {
+			p.removeOut(sa)
+		}
+	}
+	return nil
+}
+
+func owned(is, asked ipsec.Owner) bool { return asked == ipsec.OwnerAny || is == asked }

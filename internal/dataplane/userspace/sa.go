@@ -1,0 +1,350 @@
+package userspace
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"oakley/internal/dataplane"
+	"oakley/internal/esp"
+	"oakley/internal/ipsec"
+	"oakley/internal/netio"
+	"oakley/internal/replay"
+)
+
+// link is one socket: of one local address, raw ESP or ESP in UDP.
+type link struct {
+	conn  netio.Conn
+	encap bool
+	local netip.Addr
+	index int
+}
+
+// Numbers about the end of the sequence space.
+const (
+	lastSeq32 = math.MaxUint32
+	softSeq32 = lastSeq32 - 1<<20 // a rekey is asked for here: a second at a million packets a second
+)
+
+// usage is what every SA counts, and its limits. The limits in bytes are looked
+// at by packets, those in time by a timer.
+type usage struct {
+	id        ipsec.SAID
+	plane     *Plane
+	added     time.Time
+	lastUse   atomic.Int64 // nanoseconds since 1970
+	packets   atomic.Uint64
+	bytes     atomic.Uint64
+	drops     counters
+	softBytes atomic.Uint64
+	hardBytes atomic.Uint64
+	softDone  atomic.Bool
+	dead      atomic.Bool // hard limit reached or deleted: carries nothing more
+
+	mu         sync.Mutex // timer and the limits in time
+	timer      *time.Timer
+	soft, hard ipsec.Lifetime
+}
+
+type inSA struct {
+	usage
+	sa     ipsec.SA // without keys
+	t      *esp.Transform
+	window *replay.Window
+	remote atomic.Pointer[netip.AddrPort] // of a peer behind NAT; nil: raw
+	moved  limiter                        // Mapping events
+	line   *line                          // slow ciphers: the order of packets
+}
+
+type outSA struct {
+	usage
+	sa     ipsec.SA // without keys
+	t      *esp.Transform
+	esn    bool
+	seq    atomic.Uint64 // last number given away
+	link   *link
+	local  netip.AddrPort
+	remote atomic.Pointer[netip.AddrPort]
+	line   *line
+}
+
+// slow tells whether a cipher is sealed by workers.
+func slow(c ipsec.Cipher) bool {
+	switch c {
+	case ipsec.CipherAESGCM16, ipsec.CipherNull:
+		return false
+	}
+	return true
+}
+
+func (u *usage) init(p *Plane, sa *ipsec.SA) {
+	u.id, u.plane, u.added = sa.ID, p, time.Now()
+	u.limit(sa.Soft, sa.Hard)
+}
+
+// limit sets the limits, also of an SA that lives.
+func (u *usage) limit(soft, hard ipsec.Lifetime) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.soft, u.hard = soft, hard
+	u.softBytes.Store(orMax(soft.Bytes))
+	u.hardBytes.Store(orMax(hard.Bytes))
+	u.arm()
+}
+
+func orMax(n uint64) uint64 {
+	if n == 0 {
+		return math.MaxUint64
+	}
+	return n
+}
+
+// arm sets the timer for the next limit in time. Called with mu held.
+func (u *usage) arm() {
+	if u.timer != nil {
+		u.timer.Stop()
+		u.timer = nil
+	}
+	if u.dead.Load() {
+		return
+	}
+	age := time.Since(u.added)
+	wait := time.Duration(math.MaxInt64)
+	if u.soft.Time > 0 && !u.softDone.Load() {
+		wait = u.soft.Time - age
+	}
+	if u.hard.Time > 0 {
+		wait = min(wait, u.hard.Time-age)
+	}
+	if wait < math.MaxInt64 {
+		u.timer = time.AfterFunc(max(wait, 0), u.timeOut)
+	}
+}
+
+// timeOut is called by the timer.
+func (u *usage) timeOut() {
+	u.mu.Lock()
+	age := time.Since(u.added)
+	isHard := u.hard.Time > 0 && age >= u.hard.Time
+	isSoft := u.soft.Time > 0 && age >= u.soft.Time
+	u.mu.Unlock()
+	switch {
+	case isHard:
+		u.expire()
+		return
+	case isSoft:
+		u.wear()
+	}
+	u.mu.Lock()
+	u.arm()
+	u.mu.Unlock()
+}
+
+// wear tells once that a soft limit was reached.
+func (u *usage) wear() {
+	if !u.softDone.Swap(true) {
+		u.plane.events.post(dataplane.Expire{SA: u.id})
+	}
+}
+
+// expire ends the SA for its hard limit. It may be called by a packet: the
+// removal, which takes locks, is left to another goroutine.
+func (u *usage) expire() {
+	if u.dead.Swap(true) {
+		return
+	}
+	go u.plane.expired(u.id)
+}
+
+// stop ends the SA without an event.
+func (u *usage) stop() {
+	u.dead.Store(true)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.arm()
+}
+
+// count adds a packet of n bytes and looks at the limits. It is false when the
+// packet is beyond the hard one.
+func (u *usage) count(n int, now int64) bool {
+	u.packets.Add(1)
+	b := u.bytes.Add(uint64(n))
+	u.lastUse.Store(now)
+	if b < u.softBytes.Load() && b <= u.hardBytes.Load() {
+		return true
+	}
+	if b > u.hardBytes.Load() {
+		u.expire()
+		return false
+	}
+	u.wear()
+	return true
+}
+
+func (u *usage) state(sa *ipsec.SA, seq uint64) ipsec.SAState {
+	s := ipsec.SAState{SA: *sa, Added: u.added, Bytes: u.bytes.Load(), Packets: u.packets.Load(), Seq: seq, Drops: u.drops.read()}
+	if at := u.lastUse.Load(); at != 0 {
+		s.LastUse = time.Unix(0, at)
+	}
+	u.mu.Lock()
+	s.SA.Soft, s.SA.Hard = u.soft, u.hard
+	u.mu.Unlock()
+	return s
+}
+
+func (sa *inSA) state() ipsec.SAState {
+	s := sa.usage.state(&sa.sa, sa.window.Top())
+	follow(&s.SA, sa.remote.Load())
+	return s
+}
+
+func (sa *outSA) state() ipsec.SAState {
+	s := sa.usage.state(&sa.sa, sa.sent())
+	follow(&s.SA, sa.remote.Load())
+	return s
+}
+
+// follow puts the peer's present address into a copy of an SA in UDP.
+func follow(sa *ipsec.SA, remote *netip.AddrPort) {
+	if sa.Encap != nil && remote != nil {
+		sa.Encap = &ipsec.Encap{Local: sa.Encap.Local, Remote: *remote}
+	}
+}
+
+// sent is the last sequence number that was used.
+func (sa *outSA) sent() uint64 {
+	if n := sa.seq.Load(); sa.esn || n < lastSeq32 {
+		return n
+	}
+	return lastSeq32
+}
+
+// next takes a sequence number; false: there are none left.
+func (sa *outSA) next() (uint64, bool) {
+	seq := sa.seq.Add(1)
+	if sa.esn || seq < softSeq32 {
+		return seq, true
+	}
+	sa.wear()
+	if seq > lastSeq32 {
+		sa.seq.Add(^uint64(0)) // stays near the end, whatever is tried
+		return 0, false
+	}
+	return seq, true
+}
+
+// check says whether this plane can carry sa.
+func (p *Plane) check(sa *ipsec.SA) error {
+	unsupported := func(format string, args ...any) error {
+		return fmt.Errorf("SA %s: %s: %w", sa.ID, fmt.Sprintf(format, args...), dataplane.ErrUnsupported)
+	}
+	switch {
+	case sa.ID.Proto != ipsec.ProtoESP:
+		return unsupported("the user-space data plane does ESP, not %s", sa.ID.Proto)
+	case sa.Mode != ipsec.Tunnel:
+		return unsupported("the user-space data plane does tunnel mode, not %s mode", sa.Mode)
+	case sa.ID.SPI < 256:
+		return fmt.Errorf("SA %s: SPIs below 256 are reserved (RFC 4303 section 2.1)", sa.ID)
+	case !sa.Src.IsValid() || !sa.ID.Dst.IsValid() || sa.Src.Is4() != sa.ID.Dst.Is4():
+		return fmt.Errorf("SA %s: outer source %s and destination %s must be two addresses of one family", sa.ID, sa.Src, sa.ID.Dst)
+	case sa.ID.Dir > ipsec.In:
+		return fmt.Errorf("SA %s: direction %d is neither out nor in", sa.ID, sa.ID.Dir)
+	case sa.ID.Dir == ipsec.Out && (sa.Encap == nil) != (sa.ID.Port == 0), sa.ID.Dir == ipsec.In && sa.ID.Port != 0:
+		return fmt.Errorf("SA %s: a port belongs to the name of an outgoing SA in UDP, and to no other's", sa.ID)
+	case sa.Encap != nil && sa.Encap.Local.Port() != p.opt.EncapPort:
+		return unsupported("ESP in UDP leaves from port %d here, not %d", p.opt.EncapPort, sa.Encap.Local.Port())
+	case sa.Encap != nil && !sa.Encap.Remote.IsValid():
+		return fmt.Errorf("SA %s: ESP in UDP to nowhere", sa.ID)
+	case sa.Bundle != 0 && sa.Index != 0:
+		return unsupported("no bundles: ESP is the only protocol")
+	}
+	return nil
+}
+
+// linkFor finds the socket that sends from src.
+func (p *Plane) linkFor(src netip.Addr, encap bool) (*link, error) {
+	var any *link
+	for _, l := range p.links {
+		if l.encap != encap || l.local.Is4() != src.Is4() {
+			continue
+		}
+		if l.local == src {
+			return l, nil
+		}
+		if l.local.IsUnspecified() {
+			any = l
+		}
+	}
+	if any == nil {
+		return nil, fmt.Errorf("the data plane does not listen on %s", src)
+	}
+	return any, nil
+}
+
+// withoutKeys copies sa so that nothing secret is in the copy.
+func withoutKeys(sa *ipsec.SA) ipsec.SA {
+	c := *sa
+	c.Key, c.Salt, c.AuthKey = nil, nil, nil
+	if sa.Encap != nil {
+		e := *sa.Encap
+		c.Encap = &e
+	}
+	return c
+}
+
+func (p *Plane) newIn(sa *ipsec.SA) (*inSA, error) {
+	if _, err := p.linkFor(sa.ID.Dst, sa.Encap != nil); err != nil {
+		return nil, fmt.Errorf("SA %s: %w", sa.ID, err)
+	}
+	if !sa.Selector.Src.IsValid() || !sa.Selector.Dst.IsValid() {
+		return nil, fmt.Errorf("SA %s: %w", sa.ID, ipsec.ErrSelector)
+	}
+	t, err := esp.New(sa)
+	if err != nil {
+		return nil, fmt.Errorf("SA %s: %w", sa.ID, err)
+	}
+	n := &inSA{sa: withoutKeys(sa), t: t, window: replay.New(sa.Replay)}
+	if sa.Encap != nil {
+		r := sa.Encap.Remote
+		n.remote.Store(&r)
+	}
+	if slow(sa.Cipher) {
+		n.line = newLine()
+	}
+	return n, nil
+}
+
+func (p *Plane) newOut(sa *ipsec.SA) (*outSA, error) {
+	l, err := p.linkFor(sa.Src, sa.Encap != nil)
+	if err != nil {
+		return nil, fmt.Errorf("SA %s: %w", sa.ID, err)
+	}
+	t, err := esp.New(sa)
+	if err != nil {
+		return nil, fmt.Errorf("SA %s: %w", sa.ID, err)
+	}
+	n := &outSA{sa: withoutKeys(sa), t: t, esn: sa.ESN, link: l, local: netip.AddrPortFrom(sa.Src, 0)}
+	remote := netip.AddrPortFrom(sa.ID.Dst, 0)
+	if sa.Encap != nil {
+		remote = sa.Encap.Remote
+	}
+	n.remote.Store(&remote)
+	if slow(sa.Cipher) {
+		n.line = newLine()
+	}
+	return n, nil
+}
+
+var errNoFlowNamed = errors.New("an outgoing SA must name the flow it serves")
+
+// move sends to another address from now on; the SA's name stays.
+func (sa *outSA) move(remote netip.AddrPort) {
+	if sa.sa.Encap == nil {
+		remote = netip.AddrPortFrom(remote.Addr(), 0)
+	}
+	sa.remote.Store(&remote)
+}
