@@ -62,7 +62,7 @@ type proposalReader struct {
 
 // newProposalReader counts what chain holds, without judging it: what is wrong
 // ends the count, and read will say why.
-func newProposalReader(chain []byte) *proposalReader {
+func newProposalReader(chain []byte) proposalReader {
 	proposals, transforms, attributes := 0, 0, 0
 	for chain != nil && proposals < MaxProposals {
 		var proposal, transform []byte
@@ -80,7 +80,7 @@ func newProposalReader(chain []byte) *proposalReader {
 			attributes += countAttributes(transform[GenericLen+transformFixed:])
 		}
 	}
-	return &proposalReader{
+	return proposalReader{
 		proposals:  make([]Proposal, 0, proposals),
 		transforms: make([]Transform, 0, transforms),
 		attributes: make([]Attribute, 0, attributes),

@@ -140,7 +140,8 @@ func (t Transform) conflict(p doi.Protocol) (typ uint16, found bool) {
 		}
 		seen |= bit
 	}
-	lives := t.Lives(p)
+	var room [MaxAttributes]Life // no allocation while parsing
+	lives := t.appendLives(room[:0], p)
 	for i, l := range lives {
 		for _, k := range lives[:i] {
 			if k.Type == l.Type && k.Value != l.Value {
@@ -170,10 +171,11 @@ func lifeAttributes(p doi.Protocol) (typ, duration uint16) {
 // duration counts in the unit of the life type before it (RFC 2407 section
 // 4.5), in seconds when there is none; a value that does not fit 64 bits is
 // left out.
-func (t Transform) Lives(p doi.Protocol) []Life {
+func (t Transform) Lives(p doi.Protocol) []Life { return t.appendLives(nil, p) }
+
+func (t Transform) appendLives(lives []Life, p doi.Protocol) []Life {
 	lifeType, lifeDuration := lifeAttributes(p)
 	unit := doi.LifeSeconds
-	var lives []Life
 	for _, a := range t.Attributes {
 		switch a.Type {
 		case lifeType:
