@@ -1,77 +1,104 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// readyEnv tells the process in the background the number of the pipe that it
-// closes when it is up.
-const readyEnv = "ISAKMPD_READY_FD"
+// A Go program cannot fork, so going to the background is starting ourselves
+// again in a session of its own. The one that the user started waits until the
+// other says that it works, shows what it had to say until then, and ends with
+// its result: who starts the daemon from a script knows whether it runs.
 
-// background starts the daemon as a process of its own and waits until it is
-// up, so that whoever started it learns whether it is.
-func background(args []string, stderr io.Writer) int {
-	r, w, err := os.Pipe()
-	if err != nil {
-		fmt.Fprintf(stderr, "isakmpd: %v\n", err)
-		return exitError
-	}
-	defer r.Close()
-	self, err := os.Executable()
-	if err != nil {
-		fmt.Fprintf(stderr, "isakmpd: %v\n", err)
-		return exitError
-	}
-	cmd := exec.Command(self, append([]string{"-d"}, args...)...)
-	cmd.Env = append(os.Environ(), readyEnv+"=3")
-	cmd.ExtraFiles = []*os.File{w}
-	cmd.Stderr = w // what start-up has to say comes through the pipe
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		w.Close()
-		fmt.Fprintf(stderr, "isakmpd: %v\n", err)
-		return exitError
-	}
-	w.Close()
-	said, _ := io.ReadAll(r)
-	text, up := strings.CutSuffix(string(said), readyMark)
-	if text = strings.TrimSpace(text); text != "" {
-		fmt.Fprintln(stderr, text)
-	}
-	if !up {
-		_ = cmd.Wait()
-		return exitError
-	}
-	return exitOK
-}
+// readyEnv tells the second process that it is one, and the descriptor on which
+// the first one waits.
+const (
+	readyEnv = "ISAKMPD_READY_FD"
+	readyFD  = "3"
+)
 
-// readyMark is the last that goes through the pipe when all is well.
-const readyMark = "\x06"
+// startup is the second process' line to the first.
+type startup struct{ pipe *os.File }
 
-// readyPipe is the pipe of the parent, nil in the foreground. Closing it lets
-// go of stderr too, which is the same pipe.
-func readyPipe() io.Closer {
-	if os.Getenv(readyEnv) != "3" {
+// startedBy returns the line to the process that started us in the background;
+// nil when a user did.
+func startedBy() *startup {
+	if os.Getenv(readyEnv) != readyFD {
 		return nil
 	}
-	os.Unsetenv(readyEnv)
-	syscall.CloseOnExec(3)
-	return readyFile{os.NewFile(3, "ready")}
+	_ = os.Unsetenv(readyEnv)
+	unix.CloseOnExec(3)
+	return &startup{pipe: os.NewFile(3, "start-up")}
 }
 
-type readyFile struct{ f *os.File }
-
-// Close says that we are up.
-func (r readyFile) Close() error {
-	_, _ = r.f.WriteString(readyMark)
-	if null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0); err == nil {
-		_ = syscall.Dup2(int(null.Fd()), 2)
-		null.Close()
+// ready tells that start-up succeeded. What is printed to stderr from then on is
+// for nobody.
+func (s *startup) ready() {
+	if s == nil {
+		return
 	}
-	return r.f.Close()
+	if null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0); err == nil {
+		_ = unix.Dup3(int(null.Fd()), 2, 0)
+		_ = null.Close()
+	}
+	_, _ = s.pipe.Write([]byte{1})
+	_ = s.pipe.Close()
+}
+
+// background starts us again and waits for the result of start-up.
+func background(args []string, stderr io.Writer) int {
+	err := startAgain(args, stderr)
+	if err == nil {
+		return exitOK
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.Exited() && exit.ExitCode() > 0 {
+		return exit.ExitCode() // it said why
+	}
+	fmt.Fprintf(stderr, "isakmpd: the background process did not start: %v\n", err)
+	return exitFailed
+}
+
+func startAgain(args []string, stderr io.Writer) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	told, tell, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer told.Close()
+	said, say, err := os.Pipe()
+	if err != nil {
+		_ = tell.Close()
+		return err
+	}
+	defer said.Close()
+	cmd := exec.Command(self, args...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Dir = "/"
+	cmd.Env = append(os.Environ(), readyEnv+"="+readyFD)
+	cmd.Stderr = say
+	cmd.ExtraFiles = []*os.File{tell} // descriptor 3 there
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	_ = tell.Close()
+	_ = say.Close()
+	if err != nil {
+		return err
+	}
+	// Both ends when it is ready, or when it has died.
+	_, _ = io.Copy(stderr, said)
+	if n, _ := told.Read(make([]byte, 1)); n == 1 {
+		return cmd.Process.Release()
+	}
+	if err := cmd.Wait(); err != nil {
+		return err
+	}
+	return errors.New("it ended without a word")
 }

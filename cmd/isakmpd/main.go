@@ -1,4 +1,5 @@
-// Isakmpd is the ISAKMP/Oakley (IKEv1) daemon.
+// Isakmpd is the IKEv1 daemon: it negotiates ISAKMP and IPsec SAs with its peers
+// by isakmpd.conf(5) and carries the traffic that they protect.
 package main
 
 import (
@@ -7,13 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"syscall"
+	"sync"
 
-	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"oakley/internal/daemon"
 	"oakley/internal/dataplane"
@@ -23,163 +23,147 @@ import (
 
 // Exit statuses.
 const (
-	exitOK    = 0
-	exitError = 1 // start-up failed, or the configuration is bad
-	exitUsage = 2
+	exitOK     = 0
+	exitFailed = 1 // the configuration is bad, a port taken, a right missing
+	exitUsage  = 2 // the command line is bad
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// flags are what the command line says.
-type flags struct {
-	daemon.Options
-	foreground, noKernel, check bool
-	levels                      []string
-}
-
 func run(args []string, stdout, stderr io.Writer) int {
-	f, err := parse(args, stderr)
-	switch {
-	case errors.Is(err, pflag.ErrHelp):
+	fl, err := parseFlags(args, stdout)
+	if errors.Is(err, errHelp) {
 		return exitOK
-	case err != nil:
-		fmt.Fprintf(stderr, "isakmpd: %v\n", err)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "isakmpd: %v\n%s", err, usageLine)
 		return exitUsage
-	case f.check:
-		return check(f.Config, stdout, stderr)
-	case !f.foreground:
+	}
+	if fl.check {
+		return check(fl, stdout, stderr)
+	}
+	child := startedBy()
+	if !fl.foreground && child == nil {
 		return background(args, stderr)
 	}
-	if err := serve(f, stderr); err != nil {
-		fmt.Fprintf(stderr, "isakmpd: %v\n", err)
-		return exitError
+	protect()
+	if err := serve(fl, stderr, child); err != nil {
+		return exitFailed
 	}
 	return exitOK
 }
 
-func parse(args []string, stderr io.Writer) (*flags, error) {
-	f := &flags{}
-	set := pflag.NewFlagSet("isakmpd", pflag.ContinueOnError)
-	set.SetOutput(stderr)
-	set.SortFlags = false
-	set.Usage = func() {
-		fmt.Fprintf(stderr, "usage: isakmpd [-46CdKnTv] [-c config] [-D class=level]... [-i pidfile] [-N port] [-p port] [-R report]\n%s", set.FlagUsages())
-	}
-	set.BoolVarP(&f.IPv4, "ipv4", "4", false, "IPv4 alone")
-	set.BoolVarP(&f.IPv6, "ipv6", "6", false, "IPv6 alone")
-	set.StringVarP(&f.Config, "config", "c", "/etc/isakmpd/isakmpd.conf", "configuration file")
-	set.BoolVarP(&f.check, "check", "C", false, "check the configuration, print its connections and end: 0 good, 1 bad")
-	set.StringArrayVarP(&f.levels, "debug", "D", nil, "debug level 0-99 of a class 0-10, or of all (A)")
-	set.BoolVarP(&f.foreground, "foreground", "d", false, "stay in the foreground and log to stderr")
-	set.StringVarP(&f.PIDFile, "pidfile", "i", filepath.Join(daemon.RunDir, "isakmpd.pid"), "pid file, below "+daemon.RunDir)
-	set.BoolVarP(&f.NoPolicy, "no-policy", "K", false, "no KeyNote: the configuration alone decides")
-	set.Uint16VarP(&f.EncapPort, "encap-port", "N", 4500, "UDP-encapsulation port")
-	set.BoolVarP(&f.noKernel, "no-ipsec", "n", false, "negotiate, and do not touch the IPsec stack")
-	set.Uint16VarP(&f.Port, "port", "p", 500, "IKE port: 500, or above 1024")
-	set.StringVarP(&f.Report, "report", "R", filepath.Join(daemon.RunDir, "isakmpd.report"), "report file for SIGUSR1, below "+daemon.RunDir)
-	set.BoolVarP(&f.NoNATT, "no-nat-traversal", "T", false, "no NAT traversal")
-	set.BoolVarP(&f.Verbose, "verbose", "v", false, "log each phase that is done")
-	if err := set.Parse(args); err != nil {
-		return nil, err
-	}
-	if set.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q", set.Arg(0))
-	}
-	for _, p := range []struct {
-		name string
-		port uint16
-		own  uint16
-	}{{"-p", f.Port, 500}, {"-N", f.EncapPort, 4500}} {
-		if p.port != p.own && p.port <= 1024 {
-			return nil, fmt.Errorf("%s %d: the port is to be %d or above 1024", p.name, p.port, p.own)
-		}
-	}
-	if f.Port == f.EncapPort {
-		return nil, fmt.Errorf("-p and -N are both %d: two different ports are needed", f.Port)
-	}
-	for _, s := range f.levels {
-		if err := f.Debug.Set(s); err != nil {
-			return nil, err
-		}
-	}
-	for _, path := range []string{f.PIDFile, f.Report} {
-		if err := daemon.CheckRunPath(path); err != nil {
-			return nil, err
-		}
-	}
-	return f, nil
+// protect keeps keys out of core files, and what we write to ourselves.
+func protect() {
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) // lowering is always allowed
+	unix.Umask(0o077)
 }
 
-// check is the check mode. It needs no rights beyond reading the file.
-func check(path string, stdout, stderr io.Writer) int {
-	data, complaint, err := daemon.ReadUnchecked(path)
-	if err == nil {
-		err = daemon.Check(path, data, stdout, stderr)
-	}
-	if err != nil {
+// check is --check: it says what the daemon would make of the configuration.
+func check(fl *flags, stdout, stderr io.Writer) int {
+	opt := fl.options()
+	if err := daemon.Check(opt, stdout, stderr, isTerminal(stderr)); err != nil {
 		fmt.Fprintf(stderr, "isakmpd: %v\n", err)
-		return exitError
-	}
-	if complaint != nil {
-		fmt.Fprintf(stderr, "isakmpd: warning: %v\n", complaint)
+		return exitFailed
 	}
 	return exitOK
 }
 
-// serve runs the daemon until a signal ends it.
-func serve(f *flags, stderr io.Writer) error {
-	ready := readyPipe()
-	var sink daemon.Sink = daemon.NewText(stderr)
-	if ready != nil {
-		syslog, err := daemon.NewSyslog("/dev/log", "isakmpd")
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil && os.Getenv("NO_COLOR") == ""
+}
+
+// serve runs the daemon until it is told to end. An error has been printed.
+func serve(fl *flags, stderr io.Writer, child *startup) error {
+	opt := fl.options()
+	opt.Log = daemon.NewLog(daemon.NewText(stderr))
+	if child != nil {
+		sys, err := daemon.NewSyslog(daemon.SyslogSocket, "isakmpd")
 		if err != nil {
-			return err
+			fmt.Fprintf(stderr, "isakmpd: warning: %v\n", err)
 		}
-		defer syslog.Close()
-		sink = syslog
-	}
-	f.Log = daemon.NewLog(sink)
-	f.Log.SetLevels(f.Verbose, f.Debug)
-	f.Host = daemon.OS{}
-	f.Rand = rand.Reader
-	f.Plane = f.plane
-
-	// Signals that come while we start wait until we can do what they ask.
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
-
-	d, err := daemon.New(context.Background(), f.Options)
-	if err != nil {
-		return err
-	}
-	if ready != nil {
-		ready.Close()
+		defer sys.Close()
+		opt.Log = daemon.NewLog(sys)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	go func() {
-		for s := range signals {
-			switch s {
-			case syscall.SIGHUP:
-				d.Reload()
-			case syscall.SIGUSR1:
-				d.Report()
-			default:
-				cancel()
-			}
+	d, err := daemon.New(ctx, opt)
+	if err != nil {
+		fmt.Fprintf(stderr, "isakmpd: %v\n", err)
+		if child != nil {
+			opt.Log.Error(err.Error())
 		}
-	}()
+		return err
+	}
+	stop := handleSignals(d, cancel, fl.foreground)
+	defer stop()
+	child.ready()
 	return d.Run(ctx)
 }
 
-func (f *flags) plane(o daemon.PlaneOptions) (dataplane.Backend, error) {
-	if f.noKernel {
-		return null.New(null.Options{}), nil
-	}
-	both := f.IPv4 == f.IPv6
-	return userspace.New(userspace.Options{
-		EncapPort: o.EncapPort, NoIPv4: !both && !f.IPv4, NoIPv6: !both && !f.IPv6,
-		Log: slog.New(f.Log.Handler()),
+// handleSignals turns signals into requests; stop ends that. A second TERM or INT
+// does not wait for the first one's work.
+func handleSignals(d *daemon.Daemon, cancel func(), foreground bool) (stop func()) {
+	sig := make(chan os.Signal, 8)
+	signal.Notify(sig, unix.SIGHUP, unix.SIGUSR1, unix.SIGTERM, unix.SIGINT)
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		ending := false
+		for {
+			select {
+			case <-done:
+				return
+			case s := <-sig:
+				switch {
+				case s == unix.SIGHUP:
+					d.Reload()
+				case s == unix.SIGUSR1:
+					d.Report()
+				case s == unix.SIGINT && !foreground:
+				case ending:
+					os.Exit(exitFailed)
+				default:
+					ending = true
+					cancel()
+				}
+			}
+		}
 	})
+	return func() {
+		signal.Stop(sig)
+		close(done)
+		wg.Wait()
+	}
+}
+
+// options is what the daemon gets of the command line.
+func (fl *flags) options() daemon.Options {
+	opt := fl.opt
+	opt.Host = daemon.OS{}
+	opt.Rand = rand.Reader
+	opt.Plane = openUserspace
+	if fl.null {
+		opt.Plane = openNull
+	}
+	return opt
+}
+
+func openUserspace(o daemon.PlaneOptions) (dataplane.Backend, error) {
+	no4, no6 := true, true
+	for _, a := range o.Listen {
+		no4, no6 = no4 && !a.Is4(), no6 && !a.Is6()
+	}
+	return userspace.New(userspace.Options{
+		EncapPort: o.EncapPort, Local: append([]netip.Addr(nil), o.Listen...), NoIPv4: no4, NoIPv6: no6, Log: o.Log,
+	})
+}
+
+func openNull(_ daemon.PlaneOptions) (dataplane.Backend, error) {
+	return null.New(null.Options{}), nil
 }

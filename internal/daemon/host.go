@@ -33,6 +33,8 @@ type Host interface {
 	SourceFor(remote netip.Addr) (netip.Addr, error)
 	// DefaultInterface names the interface of the default route.
 	DefaultInterface(v6 bool) (string, error)
+	// HasIPv6 tells whether the system has IPv6 at all.
+	HasIPv6() bool
 	// Forwards tells whether the system forwards packets of the family.
 	Forwards(v6 bool) (bool, error)
 }

@@ -206,6 +206,12 @@ func defaultRoute6(data []byte) string {
 	return best
 }
 
+// HasIPv6 implements Host.
+func (OS) HasIPv6() bool {
+	_, err := os.Stat("/proc/net/if_inet6")
+	return err == nil
+}
+
 // Forwards implements Host.
 func (OS) Forwards(v6 bool) (bool, error) {
 	name := "/proc/sys/net/ipv4/ip_forward"

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"strings"
 
 	"oakley/internal/doi"
 	"oakley/internal/ike"
@@ -54,15 +53,22 @@ func connectionFor(cfg *ike.Config, q ike.QueryPolicy) (c *ike.Connection, reaso
 	switch {
 	case c == nil:
 		return nil, fmt.Sprintf("there is no connection %s in the configuration (any more)", q.Conn)
-	case c != cfg.DefaultConnection && c.Peer.Name != q.Peer:
+	case c.Peer != nil && c.Peer.Name != q.Peer:
 		return nil, fmt.Sprintf("connection %s is with peer %s, not with %s", c.Name, c.Peer.Name, q.Peer)
 	case !q.Initiator && c.ActiveOnly:
 		return nil, fmt.Sprintf("connection %s is Active-only, and the peer started it", c.Name)
-	case !covers(c.Local, q.Selector.Src, q.LocalAddr.Addr()) && c != cfg.DefaultConnection,
-		!covers(c.Remote, q.Selector.Dst, q.Remote.Addr()) && c != cfg.DefaultConnection:
+	case !means(c.Local, q.Selector.Src, q.LocalAddr.Addr()) || !means(c.Remote, q.Selector.Dst, q.Remote.Addr()):
 		return nil, fmt.Sprintf("%s is not what connection %s is for", q.Selector, c.Name)
 	}
 	return c, ""
+}
+
+// means tells whether a prefix is what a connection's end stands for.
+func means(n ike.Net, p netip.Prefix, end netip.Addr) bool {
+	if !n.Prefix.IsValid() {
+		return p.IsSingleIP() && p.Addr() == end
+	}
+	return n.Prefix.Masked() == p.Masked()
 }
 
 // offers tells whether a proposal is one of a connection's suites.

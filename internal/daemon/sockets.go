@@ -57,10 +57,6 @@ func (d *Daemon) openOn(ctx context.Context, s *sockets, a netip.Addr) error {
 	local := netip.AddrPortFrom(a, d.opt.Port)
 	conn, err := d.host.ListenIKE(local)
 	if err != nil {
-		if a == netip.IPv6Unspecified() && d.opt.bothFamilies() && noFamily(err) {
-			d.log.Debugf(ClassTransport, levelStep, "no IPv6 on this host: %v", err)
-			return nil
-		}
 		return listenError(local, err)
 	}
 	s.all = append(s.all, &socket{conn: conn, local: local})
@@ -73,10 +69,6 @@ func (d *Daemon) openOn(ctx context.Context, s *sockets, a netip.Addr) error {
 	}
 	s.all = append(s.all, &socket{conn: conn, local: local, encap: true})
 	return nil
-}
-
-func noFamily(err error) bool {
-	return errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL)
 }
 
 // listenError says which port could not be opened, and what to do.

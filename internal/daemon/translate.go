@@ -57,7 +57,10 @@ func (t *translator) listen() ([]netip.Addr, error) {
 		}
 	}
 	if len(t.conf.General.ListenOn) == 0 {
-		all = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+		all = []netip.Addr{netip.IPv4Unspecified()}
+		if t.host.HasIPv6() || !t.opt.bothFamilies() {
+			all = append(all, netip.IPv6Unspecified())
+		}
 	}
 	var wanted []netip.Addr
 	for _, a := range all {
@@ -184,7 +187,7 @@ func (t *translator) local(p *conf.Peer) netip.Addr {
 
 // connection translates one connection, or says which feature it waits for.
 func (t *translator) connection(n *conf.Connection) (*ike.Connection, error) {
-	c := &ike.Connection{Name: n.Name, Active: n.Active, ActiveOnly: n.ActiveOnly, Local: net(n.Local), Remote: net(n.Remote)}
+	c := &ike.Connection{Name: n.Name, Active: n.Active, ActiveOnly: n.ActiveOnly, Local: endOf(n.Local), Remote: endOf(n.Remote)}
 	refuse := func(what string) error {
 		return fmt.Errorf("connection %s (%s) needs %s, which isakmpd does not have yet: change it, or take it out of [Phase 2]", n.Name, n.Pos, what)
 	}
@@ -223,7 +226,7 @@ func (t *translator) connection(n *conf.Connection) (*ike.Connection, error) {
 	return c, nil
 }
 
-func net(n *conf.Net) ike.Net {
+func endOf(n *conf.Net) ike.Net {
 	if n == nil {
 		return ike.Net{}
 	}

@@ -28,11 +28,18 @@ type child struct {
 	deleteAt time.Time // set when another child has taken over
 	// superseded: another child carries the traffic out.
 	superseded bool
-	// deaf: the outgoing SAs are gone, the incoming ones wait for stragglers.
-	deaf  bool
-	dead  bool
-	alarm alarm
+	// deaf: the outgoing SAs are gone, the incoming ones wait for stragglers,
+	// and the peer is told so repeat times more: a DELETE is never answered, and
+	// when it is lost the peer sends to nobody.
+	deaf   bool
+	repeat int
+	dead   bool
+	alarm  alarm
 }
+
+// deleteRepeats is how often a DELETE of SAs that others have replaced is sent
+// again, a Grace apart.
+const deleteRepeats = 2
 
 // makeSAs turns a finished negotiation into what the data plane installs. The
 // keying material for an SA is made with the SPI of its receiver (RFC 2409
@@ -151,7 +158,8 @@ func (cs *connState) current() *child {
 // supersedeChild decides which of several children of a connection stays, as
 // supersedePhase1 does for ISAKMP SAs. When two quick modes crossed, both sides
 // keep the one with the greater mark, and the initiator of the other ends it:
-// so never both are ended.
+// so never both are ended. Until then the data plane may send on the loser, which
+// is the newest, and the other side listens.
 func (e *Engine) supersedeChild(c *child) {
 	for _, o := range c.cs.children {
 		if o == c || o.superseded || o.deaf {
@@ -171,6 +179,9 @@ func (e *Engine) supersedeChild(c *child) {
 			loser.deleteAt = e.now.Add(e.cfg.Grace)
 		}
 		loser.schedule(e)
+		if loser == c {
+			return
+		}
 	}
 }
 
@@ -185,6 +196,12 @@ func (c *child) schedule(e *Engine) {
 func (c *child) wake(e *Engine) {
 	switch {
 	case c.dead:
+		return
+	case c.deaf && e.due(c.deleteAt) && c.repeat > 0 && !e.due(c.expireAt):
+		c.repeat--
+		e.tellDeleted(c)
+		c.deleteAt = e.now.Add(e.cfg.Grace)
+		c.schedule(e)
 		return
 	case c.deaf && (e.due(c.deleteAt) || e.due(c.expireAt)):
 		e.removeChild(c)
@@ -227,6 +244,7 @@ func (e *Engine) retireChild(c *child, reason string, tell bool) {
 	}
 	if tell {
 		e.tellDeleted(c)
+		c.repeat = deleteRepeats
 	}
 	c.deaf = true
 	c.rekeyAt = time.Time{}
@@ -268,6 +286,27 @@ func (e *Engine) removeChild(c *child) {
 	if cs.current() == nil {
 		e.lostChild(cs)
 	}
+}
+
+// listenOn keeps the incoming SAs of a responder's quick mode that failed after
+// its second message: the peer may be sending on them already. False: there are
+// none.
+func (e *Engine) listenOn(q *quick) bool {
+	if q.role != Responder || !q.installedIn || q.cs == nil || e.stopped {
+		return false
+	}
+	c := &child{
+		cs: q.cs, role: q.role, peer: q.p.peer, idBody: q.p.idBody, remote: q.p.remote, begun: q.created, born: e.now,
+		expireAt: e.now.Add(q.chosen.sas[0].offer.life.duration()), deleteAt: e.now.Add(e.cfg.Grace),
+		superseded: true, deaf: true, repeat: deleteRepeats,
+	}
+	for _, sa := range q.in {
+		c.in = append(c.in, sa.ID)
+		e.children[sa.ID] = c
+	}
+	q.cs.children = append(q.cs.children, c)
+	c.schedule(e)
+	return true
 }
 
 // childOf finds the child with an outgoing SPI of a peer: what a DELETE names.

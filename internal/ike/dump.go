@@ -24,8 +24,8 @@ func (e *Engine) Dump() []byte {
 		fmt.Fprintf(&b, "connection %s wanted %t rekey %t busy %t waiting %t acquires %d fails %d retry %s\n",
 			cs.conn.Name, cs.wanted, cs.rekey, cs.busy != nil, cs.waitsFor != nil, len(cs.acquires), cs.fails, stamp(cs.retryAt))
 		for _, c := range cs.children {
-			fmt.Fprintf(&b, "  child %s remote %s superseded %t deaf %t born %s rekey %s expire %s delete %s: %s\n",
-				c.role, c.remote, c.superseded, c.deaf, stamp(c.born), stamp(c.rekeyAt), stamp(c.expireAt), stamp(c.deleteAt), spis(c.in, c.out))
+			fmt.Fprintf(&b, "  child %s remote %s superseded %t deaf %t repeat %d born %s rekey %s expire %s delete %s: %s\n",
+				c.role, c.remote, c.superseded, c.deaf, c.repeat, stamp(c.born), stamp(c.rekeyAt), stamp(c.expireAt), stamp(c.deleteAt), spis(c.in, c.out))
 		}
 	}
 	return []byte(b.String())
@@ -39,9 +39,9 @@ func (p *phase1) dump(b *strings.Builder) {
 		return
 	}
 	ids := slices.Sorted(slices.Values(p.seen))
-	fmt.Fprintf(b, ": established %s, IDs %s and %s, %s, superseded %t, rekey %s expire %s delete %s keepalive %s cache %s, seen %08x\n",
+	fmt.Fprintf(b, ": established %s, IDs %s and %s, %s, superseded %t, rekey %s expire %s delete %s keepalive %s cache %s heard %s, seen %08x\n",
 		stamp(p.established), p.localID, p.remoteID, p.chosen, p.superseded, stamp(p.rekeyAt), stamp(p.expireAt), stamp(p.deleteAt),
-		stamp(p.keepAliveAt), stamp(p.cacheUntil), ids)
+		stamp(p.keepAliveAt), stamp(p.cacheUntil), stamp(p.heard), ids)
 }
 
 func stamp(t time.Time) string {

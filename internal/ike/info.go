@@ -272,10 +272,27 @@ func (e *Engine) deleted(p *phase1, d *isakmp.Delete) {
 	for _, spi := range d.SPIs {
 		c := e.childOf(p, proto, ipsec.SPI(binary.BigEndian.Uint32(spi)))
 		if c == nil {
+			e.refusedBy(p, d.Protocol, spi)
 			continue
 		}
 		e.retireChild(c, "the peer deleted them", false)
 		e.promote(c.cs)
+	}
+}
+
+// refusedBy ends a quick mode that we answered and whose initiator takes its SA
+// back instead of confirming it.
+func (e *Engine) refusedBy(p *phase1, proto doi.Protocol, spi []byte) {
+	for _, q := range sortedQuicks(p) {
+		if q.role != Responder || q.state != awaitQuick3 {
+			continue
+		}
+		for i := range q.chosen.sas {
+			if c := &q.chosen.sas[i]; c.proto == proto && slices.Equal(c.spi[:], spi) {
+				e.failQuick(q, &Failed{Reason: "the peer took its SA back before it was agreed on", Hint: "the peer could not install its SAs: its log says why"})
+				break
+			}
+		}
 	}
 }
 

@@ -31,11 +31,12 @@ type phase1 struct {
 	chosen      chosenIKE
 	localID     string
 	remoteID    string
-	idBody      []byte // the peer's authenticated ID
-	natt        bool   // both speak RFC 3947
-	natHere     bool   // we are behind NAT
-	natThere    bool   // the peer is
-	bytes       uint64 // that went through this SA
+	idBody      []byte    // the peer's authenticated ID
+	natt        bool      // both speak RFC 3947
+	natHere     bool      // we are behind NAT
+	natThere    bool      // the peer is
+	bytes       uint64    // that went through this SA
+	heard       time.Time // when the peer last said something authentic under it
 
 	seen   idSet
 	quicks map[uint32]*quick
@@ -424,6 +425,7 @@ func (e *Engine) used(p *phase1, n int) {
 
 // follow notes where a peer's authenticated message came from (attack E7).
 func (e *Engine) follow(p *phase1, d Datagram) {
+	p.heard = e.now
 	if p.remote == d.Remote && p.local == d.Local {
 		return
 	}

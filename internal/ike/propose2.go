@@ -549,3 +549,7 @@ func describeSuites(conn *Connection, udp bool) []string {
 	}
 	return describeSA(offerPhase2(conn, allowed, nil, udp))
 }
+
+// CipherOf is the data plane's name for an ESP transform, CipherNone when it has
+// none.
+func CipherOf(id doi.ESP) ipsec.Cipher { return espCiphers[id] }

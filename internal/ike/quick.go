@@ -105,7 +105,8 @@ func (q *quick) wake(e *Engine) {
 
 // unanswered ends a quick mode that got no answer under an SA that should have
 // had one: the peer may have lost the ISAKMP SA, and a new one is the way to
-// find out (kill -9 on the other side).
+// find out (kill -9 on the other side). That is done at once, though not twice
+// in a row.
 func (e *Engine) unanswered(q *quick) {
 	p, cs := q.p, q.cs
 	f := &Failed{
@@ -117,9 +118,17 @@ func (e *Engine) unanswered(q *quick) {
 		e.failQuick(q, f)
 		return
 	}
+	if p.heard.After(q.created) { // it is there: this one exchange came to grief
+		f.Hint = "the peer answers under the same ISAKMP SA, though not to this: look at its log"
+		e.failQuick(q, f)
+		return
+	}
 	e.failQuick(q, f)
 	if !p.dead {
 		e.deletePhase1(p, "the peer no longer answers under it")
+	}
+	if cs.fails > 1 { // that was tried already
+		return
 	}
 	if cs.wanted || len(cs.acquires) > 0 || cs.current() != nil {
 		cs.retryAt = time.Time{}

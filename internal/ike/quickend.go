@@ -50,8 +50,9 @@ func (e *Engine) abandonQuick(q *quick, reason string) {
 func (e *Engine) endQuick(q *quick) {
 	e.forget(q.requests)
 	var ids []ipsec.SAID
+	listening := e.listenOn(q)
 	for proto, spi := range q.spis {
-		if spi != [4]byte{} {
+		if spi != [4]byte{} && !listening {
 			ids = append(ids, q.inID(proto, spi))
 		}
 	}
