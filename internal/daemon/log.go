@@ -134,7 +134,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 
 func appendField(b *strings.Builder, group string, a slog.Attr) {
 	v := a.Value.Resolve().String()
-	if a.Key == "" || v == "" {
+	if a.Key == "" || v == "" || a.Value.Any() == nil {
 		return
 	}
 	v = clean(strings.ReplaceAll(v, "\n", `\n`))
