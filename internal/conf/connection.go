@@ -55,6 +55,9 @@ func (l *loader) readListedConnection(x value, kind listKind) {
 		return
 	}
 	if cs.ref.at != x.at {
+		if fold(x.text) != fold(cs.conn.Name) {
+			return // it was told already that x names nothing
+		}
 		l.warn(x, "name it once; Connections= accepts too", "connection %s is listed in line %d already", clip(cs.conn.Name), cs.ref.at.Line)
 		return
 	}
@@ -203,7 +206,7 @@ func (l *loader) checkConnection(cs *connSection) {
 		}
 	}
 	if a.Proto != b.Proto {
-		l.warn(x, "give both IDs the same Protocol=", "the IDs of connection %s have different protocols: %d and %d", clip(c.Name), a.Proto, b.Proto)
+		l.warn(x, "give both IDs the same Protocol=", "the IDs of connection %s have different protocols: %s and %s", clip(c.Name), protocolName(a.Proto), protocolName(b.Proto))
 	}
 	if p := c.Peer; p != nil && p.Address.IsValid() && b.Prefix.IsValid() && !b.Addr && b.Prefix.Bits() != 0 && b.Prefix.Contains(p.Address) {
 		l.warn(x, "packets for the peer's own address go through the tunnel too, but for IKE and the tunnel itself", "the remote network %s of connection %s holds the peer's address %s", b.Prefix, clip(c.Name), p.Address)

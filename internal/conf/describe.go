@@ -90,6 +90,9 @@ func describePeer(b *strings.Builder, p *Peer, where string) {
 	}
 	fmt.Fprintf(b, ", %s\n", mode)
 	key := "no pre-shared key"
+	if p.Key == nil && p.usesKey() {
+		key = "pre-shared keys chosen by the initiator's ID"
+	}
 	if p.Key != nil {
 		key = "a pre-shared key (not shown)"
 	}

@@ -7,8 +7,12 @@ import (
 	"oakley/internal/diag"
 )
 
-// maxSearches bounds how often one load looks for the name that was meant.
-const maxSearches = 200
+// Bounds of the search for names that were meant: how often one load looks, and
+// among how many sections.
+const (
+	maxSearches   = 60
+	maxCandidates = 2000
+)
 
 // Load reads the text and resolves it. The list holds every mistake and every
 // doubt in the order of the file; the Config is nil when one of them is an

@@ -37,6 +37,9 @@ func Parse(name string, src []byte) (*File, diag.List) {
 		n += len(l.segs)
 		p.line(l)
 	}
+	if p.dropped > 0 {
+		p.list = append(p.list, p.file.remark(diag.Error, diag.Range{Pos: diag.Pos{File: name}}, "", fmt.Sprintf("there are %d remarks more about lines; mend these first", p.dropped)))
+	}
 	return p.file, p.list
 }
 

@@ -218,6 +218,7 @@ func (l *loader) checkPeer(ps *peerSection) {
 			l.fail(x, "write two IPv4 addresses or two IPv6 addresses", "peer %s cannot be reached at %s from %s", clip(p.Name), p.Address, p.LocalAddress)
 		}
 	}
+	l.checkListening(ps)
 	if p.Address.IsValid() && len(ps.listed) == 0 && !l.unused {
 		l.warn(head, fmt.Sprintf("write %s=%s under [Phase 1]", p.Address, clip(p.Name)), "peer %s is not listed in [Phase 1]", clip(p.Name))
 	}
@@ -239,8 +240,29 @@ func (l *loader) checkPeer(ps *peerSection) {
 	if p.Mode == doi.ExchangeAggressive && p.usesKey() && p.Key != nil {
 		l.warn(head, "take EXCHANGE_TYPE=ID_PROT, or a long random key", "peer %s uses aggressive mode with a pre-shared key: a listener can try keys at leisure", clip(p.Name))
 	}
-	if !p.usesKey() && p.RemoteID == nil && !p.Generated && !l.unused {
+	if len(p.Transforms) > 0 && !p.usesKey() && p.RemoteID == nil && !p.Generated && !l.unused {
 		l.warn(head, "write Remote-ID=, or a policy with remote_id", "peer %s may have any certificate that the CA signed: nothing says whose", clip(p.Name))
+	}
+}
+
+// checkListening compares a peer with Listen-on, as far as that has addresses.
+func (l *loader) checkListening(ps *peerSection) {
+	p, family, exact := ps.peer, false, false
+	for _, on := range l.cfg.General.ListenOn {
+		if on.Interface != "" {
+			return
+		}
+		exact = exact || on.Addr == p.LocalAddress
+		family = family || on.Addr.Is4() == p.Address.Is4()
+	}
+	if len(l.cfg.General.ListenOn) == 0 {
+		return
+	}
+	listen := l.general.get("Listen-on").at.Line
+	if p.LocalAddress.IsValid() && !exact {
+		l.warn(ps.view.get("Local-address"), fmt.Sprintf("write the address into Listen-on= (line %d), or correct it here", listen), "isakmpd does not listen on %s", p.LocalAddress)
+	} else if p.Address.IsValid() && !family {
+		l.warn(ps.view.head(), fmt.Sprintf("write an address of its family into Listen-on= (line %d)", listen), "isakmpd listens on nothing from which peer %s at %s is reached", clip(p.Name), p.Address)
 	}
 }
 
@@ -267,7 +289,7 @@ func (l *loader) checkAuthentication(ps *peerSection) {
 	fromInitiator := p.Mode == doi.ExchangeAggressive && len(l.cfg.InitiatorIDs) > 0
 	switch {
 	case p.Key == nil && psk != "" && !ps.view.has("Authentication") && !fromInitiator:
-		l.fail(ps.view.head(), "write Authentication= with the key that the other side has, or take a transform that ends in -RSA_SIG",
+		l.fail(ps.view.head(), l.orMisspelled(ps.view, "Authentication", "write Authentication= with the key that the other side has, or take a transform that ends in -RSA_SIG"),
 			"peer %s has no Authentication, and transform %s wants a pre-shared key", clip(p.Name), clip(psk))
 	case p.Key != nil && len(p.Transforms) > 0 && !p.usesKey():
 		l.warn(ps.view.get("Authentication"), "remove it, or take a transform without -RSA_SIG", "the key of peer %s is not used: its transforms authenticate by RSA signatures", clip(p.Name))

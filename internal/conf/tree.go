@@ -26,6 +26,9 @@ type Section struct {
 	at    diag.Range // the name between its brackets
 	index map[string]*Tag
 	roles []*role // what it is used as
+
+	likely  *role // what its tags look like, once guessed
+	guessed bool
 }
 
 // Tag is one Tag=Value; Value is empty when nothing follows the "=".

@@ -118,7 +118,11 @@ func (l *loader) yesNo(v view, tag string) string {
 	if w := fold(x.text); w == "yes" || w == "no" {
 		return w
 	}
-	l.warn(x, "write yes or no", "%s is neither yes nor no", tag)
+	meaning := "as yes"
+	if tag == "Use-Keynote" {
+		meaning = "as no: there is no policy check"
+	}
+	l.warn(x, "write yes or no", "%s is neither yes nor no and is taken %s", tag, meaning)
 	return x.text
 }
 

@@ -79,13 +79,23 @@ func (l *loader) generated(r *role, name string) tags {
 	}
 	switch {
 	case r == roleLifetime && key == fold(lifeMain):
-		return tags{"life_type": "SECONDS", "life_duration": l.general.get("Default-phase-1-lifetime").text}
+		return secondsLife(l.cfg.General.DefaultPhase1Lifetime)
 	case r == roleLifetime && key == fold(lifeQuick):
-		return tags{"life_type": "SECONDS", "life_duration": l.general.get("Default-phase-2-lifetime").text}
+		return secondsLife(l.cfg.General.DefaultPhase2Lifetime)
 	case r == rolePeer && key == fold(generatedPeer), r == roleConfig1 && key == fold(defaultPhase1):
 		return defaults[key]
 	}
 	return nil
+}
+
+// secondsLife is a generated lifetime. A range that could not be read was told
+// where it stands and is left out here.
+func secondsLife(r Range) tags {
+	t := tags{"life_type": "SECONDS", "life_duration": "ANY"}
+	if !r.IsZero() && !r.Any {
+		t["life_duration"] = fmt.Sprintf("%d,%d:%d", r.Offer, r.Min, r.Max)
+	}
+	return t
 }
 
 // meant looks for the section that a reference to nothing probably meant: one of
@@ -100,7 +110,7 @@ func (l *loader) meant(r *role, name string) (hint string, near *Section) {
 		}
 	}
 	candidates := func(yield func(string) bool) {
-		for _, s := range l.file.Sections {
+		for _, s := range l.file.Sections[:min(len(l.file.Sections), maxCandidates)] {
 			if fixedRoles[fold(s.Name)] == nil && s.fits(r) && !yield(s.Name) {
 				return
 			}
@@ -131,8 +141,16 @@ func (s *Section) fits(r *role) bool {
 	return guess == nil || together(guess, r)
 }
 
-// guess is what a section that nobody refers to was probably written as.
+// guess is what a section that nobody refers to was probably written as; nil
+// when its tags do not tell.
 func (s *Section) guess() *role {
+	if !s.guessed {
+		s.likely, s.guessed = s.guessByTags(), true
+	}
+	return s.likely
+}
+
+func (s *Section) guessByTags() *role {
 	phase := ""
 	if t := s.Tag("Phase"); t != nil {
 		phase = t.Value
@@ -208,13 +226,23 @@ func (l *loader) need(v view, tag, hint string) (value, bool) {
 	if x.text != "" {
 		return x, true
 	}
-	if v.sec != nil {
-		if near := v.sec.misspelled(v.role, tag); near != nil {
-			hint = fmt.Sprintf("line %d has %s: did you mean that?", near.at.Line, clip(near.Name))
-		}
-	}
-	l.fail(v.head(), hint, "[%s] is %s and has no %s", clip(v.name), v.role.what, tag)
+	l.fail(v.head(), l.orMisspelled(v, tag, hint), "[%s] is %s and has no %s", clip(v.name), v.role.what, tag)
 	return x, false
+}
+
+// orMisspelled is the hint, or a better one when a tag looks like the missing
+// one.
+func (l *loader) orMisspelled(v view, tag, hint string) string {
+	if v.sec == nil {
+		return hint
+	}
+	if l.searches++; l.searches > maxSearches {
+		return hint
+	}
+	if near := v.sec.misspelled(v.role, tag); near != nil {
+		return fmt.Sprintf("line %d has %s: did you mean %s?", near.at.Line, clip(near.Name), tag)
+	}
+	return hint
 }
 
 // misspelled finds a tag that is unknown to the role and near to the wanted one.

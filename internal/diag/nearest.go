@@ -10,12 +10,14 @@ import (
 const (
 	maxNearestName = 64
 	maxCandidates  = 6000
+	minBeginning   = 3 // of a candidate that is known by its beginning
 )
 
 // Nearest is the candidate that name was most likely meant to be. Letter case
 // and the difference between "-", "_" and a blank do not count at all; beyond
 // that a third of the letters may differ: left out, added, replaced, or two
-// neighbours swapped. ok is false when nothing is that near, or name is too long
+// neighbours swapped. Where nothing is so near, the one candidate that begins with
+// name will do. ok is false when nothing is that near, or name is too long
 // to be compared.
 func Nearest(name string, candidates iter.Seq[string]) (nearest string, ok bool) {
 	want := plain(name)
@@ -23,7 +25,7 @@ func Nearest(name string, candidates iter.Seq[string]) (nearest string, ok bool)
 		return "", false
 	}
 	best := max(len(want)/3, 1) + 1
-	tried := 0
+	tried, longer, begins := 0, "", 0
 	for c := range candidates {
 		if tried++; tried > maxCandidates || best == 0 {
 			break
@@ -31,15 +33,32 @@ func Nearest(name string, candidates iter.Seq[string]) (nearest string, ok bool)
 		if len(c) > maxNearestName {
 			continue
 		}
-		if d := distance(want, plain(c), best); d < best {
+		p := plain(c)
+		if len(want) >= minBeginning && strings.HasPrefix(p, want) {
+			longer, begins = c, begins+1
+		}
+		if d := distance(want, p, best); d < best {
 			best, nearest, ok = d, c, true
 		}
+	}
+	if !ok && begins == 1 {
+		return longer, true
 	}
 	return nearest, ok
 }
 
+// plain makes names equal that differ in letter case or in the kind of gap.
 func plain(s string) string {
-	return strings.NewReplacer("_", "-", " ", "-").Replace(strings.ToLower(s))
+	b := []byte(s)
+	for i, c := range b {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			b[i] = c + 'a' - 'A'
+		case c == '_' || c == ' ':
+			b[i] = '-'
+		}
+	}
+	return string(b)
 }
 
 // distance is the optimal string alignment distance of a and b in bytes, or
