@@ -153,7 +153,7 @@ func rangeBits(first, last []byte) (int, bool) {
 	mask := make([]byte, len(first))
 	for i := range first {
 		mask[i] = ^(first[i] ^ last[i])
-		if first[i]&^mask[i] != 0 || last[i] != first[i]|^mask[i] {
+		if first[i]&^mask[i] != 0 { // else last[i] is first[i] with all bits behind the mask set
 			return 0, false
 		}
 	}

@@ -170,6 +170,7 @@ func malformedSAs() []malformed {
 		{"A4 attribute of 65535 bytes", patch(good, attributeAt+5*4+2, 0xff, 0xff), tran, malf, attributeAt + 5*4 + 2, "claims 65535"},
 		{"A4 two hashes", one(phase1(with(Basic(2, 1), Basic(2, 2)))), tran, doi.NotifyAttributesNotSupported, attributeAt, "two values of HASH_ALGORITHM"},
 		{"A4 two key lengths, one of them long", one(phase1(with(Basic(14, 128), Variable(14, []byte{0, 0, 1, 0})))), tran, doi.NotifyAttributesNotSupported, attributeAt, "KEY_LENGTH"},
+		{"A4 two groups for IPComp", one(Proposal{Number: 1, Protocol: doi.ProtoIPComp, SPI: []byte{1, 2}, Transforms: []Transform{with(Basic(3, 1), Basic(3, 2))}}), tran, doi.NotifyAttributesNotSupported, attributeAt + 2, "GROUP_DESCRIPTION"},
 		{"A4 two lives in seconds", one(phase1(with(Basic(11, 1), Basic(12, 60), Basic(11, 1), Basic(12, 61)))), tran, doi.NotifyAttributesNotSupported, attributeAt, "LIFE_DURATION"},
 		{"A10 33 attributes", one(phase1(with(attributes(33)...))), tran, syntax, attributeAt + 32*4, "more than 32 attributes"},
 		{"A10 129 transforms", one(phase1(transforms(129)...)), tran, syntax, transformAt + 128*8, "more than 128 transforms"},
@@ -254,7 +255,11 @@ func malformedOthers() []malformed {
 		{"B3 129 SPIs", around(doi.PayloadDelete, manySPIs), doi.PayloadDelete, malf, HeaderLen + GenericLen + 6, "129 SPIs, 128 are the most"},
 		body("empty NAT-D", doi.PayloadNATD, "", malf, 0, "empty"),
 		body("NAT-OA of three bytes", doi.PayloadNATOA, "010000", malf, 0, "3 bytes"),
-		body("NAT-OA with reserved bytes", doi.PayloadNATOA, "01000001 0a000001", malf, 1, "000001"),
+		body("NAT-OA with reserved byte 1", doi.PayloadNATOA, "01010000 0a000001", malf, 1, "010000"),
+		body("NAT-OA with reserved byte 2", doi.PayloadNATOA, "01000100 0a000001", malf, 1, "000100"),
+		body("NAT-OA with reserved byte 3", doi.PayloadNATOA, "01000001 0a000001", malf, 1, "000001"),
+		body("NAT-OA without address", doi.PayloadNATOA, "01000000", malf, 4, "0 bytes as IPV4_ADDR"),
+		body("NAT-OA of the other version's length", doi.PayloadNATOA, "05000000 0a000001", malf, 4, "4 bytes as IPV6_ADDR"),
 		body("NAT-OA of a name", doi.PayloadNATOA, "02000000 0a000001", malf, 0, "FQDN is no address"),
 		body("NAT-OA of 5 bytes", doi.PayloadNATOA, "01000000 0a00000100", malf, 4, "5 bytes as IPV4_ADDR"),
 	}
@@ -300,6 +305,10 @@ func TestOddMessagesThatAreRight(t *testing.T) {
 		"A2 IKEv2 SA payload":                around(33, []byte{1, 2, 3}),
 		"A2 encrypted fragment of IKEv2":     around(53, []byte{1, 2, 3}),
 		"A2 private payload":                 around(128, []byte{1}),
+		"nonce of 8 bytes":                   around(doi.PayloadNonce, make([]byte, MinNonce)),
+		"nonce of 256 bytes":                 around(doi.PayloadNonce, make([]byte, MaxNonce)),
+		"128 SPIs":                           around(doi.PayloadDelete, append(fromHex(`00000001 03040080`), make([]byte, 128*4)...)),
+		"the first ESP SPI":                  one(Proposal{Number: 1, Protocol: doi.ProtoESP, SPI: []byte{0, 0, 1, 0}, Transforms: []Transform{with()}}),
 		"fragment":                           around(doi.PayloadFragment, []byte{0, 1, 1, 1, 0}),
 		"mode-config payload":                around(doi.PayloadAttributes, []byte{1, 0, 0, 1}),
 		"B3 the same SPI twice":              around(doi.PayloadDelete, fromHex(`00000001 03040002 01020304 01020304`)),
@@ -329,5 +338,21 @@ func TestOddMessagesThatAreRight(t *testing.T) {
 			t.Errorf("%s: appended again it is\n%x, it was\n%x", name, got, b)
 		}
 		printable(t, m.String())
+	}
+}
+
+func TestErrorsSayWhere(t *testing.T) {
+	for want, b := range map[string][]byte{
+		"header at byte 17: version 2.0, this is version 1.0 (INVALID-MAJOR-VERSION)":                 patch(firstMessage(), offVersion, 0x20),
+		"NONCE payload at byte 32: 7 bytes, a nonce has 8 to 256 (PAYLOAD-MALFORMED)":                 around(doi.PayloadNonce, make([]byte, 7)),
+		"PROPOSAL payload at byte 47: claims 9 transforms and has 1 (BAD-PROPOSAL-SYNTAX)":            patch(one(phase1(with())), proposalAt+7, 9),
+		"ID payload at byte 36: IPV4_ADDR of 3 bytes, it has 4 (INVALID-ID-INFORMATION)":              around(doi.PayloadID, fromHex(`01000000 0a0000`)),
+		"header at byte 24: length 56 in a datagram of 53 bytes (UNEQUAL-PAYLOAD-LENGTHS)":            append(one(phase1(with()))[:52:52], 0),
+		"TRANSFORM payload at byte 56: two values of ENCRYPTION_ALGORITHM (ATTRIBUTES-NOT-SUPPORTED)": one(phase1(with(Basic(1, 1), Basic(1, 2)))),
+	} {
+		_, err := Parse(b)
+		if err == nil || err.Error() != want {
+			t.Errorf("%v\nexpected %s", err, want)
+		}
 	}
 }

@@ -152,6 +152,13 @@ func TestMessagesThatWereNotParsedHaveBytesToo(t *testing.T) {
 	}
 }
 
+func TestAMessageWithoutPayloadsIsAHeader(t *testing.T) {
+	b := message()
+	if len(b) != HeaderLen || b[offNextPayload] != 0 || b[offLength+3] != HeaderLen {
+		t.Errorf("%x", b)
+	}
+}
+
 func TestParseLeavesTheDatagramAlone(t *testing.T) {
 	b := firstMessage()
 	before := bytes.Clone(b)
@@ -207,6 +214,7 @@ func TestNamesCannotPassForSomethingElse(t *testing.T) {
 		`key-id "x, established"`:   {Type: doi.IDKeyID, Data: []byte("x, established")},
 		`key-id "quo\"te"`:          {Type: doi.IDKeyID, Data: []byte(`quo"te`)},
 		`key-id 0x00ff`:             {Type: doi.IDKeyID, Data: []byte{0, 0xff}},
+		`key-id a~b`:                {Type: doi.IDKeyID, Data: []byte("a~b")},
 		`user@example.org`:          {Type: doi.IDUserFQDN, Data: []byte("user@example.org")},
 		`ASN1_DN 0x3000`:            {Type: doi.IDASN1DN, Data: []byte{0x30, 0}},
 		`ID type 12 0x01`:           {Type: 12, Data: []byte{1}},

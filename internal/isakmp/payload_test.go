@@ -240,6 +240,10 @@ func TestLives(t *testing.T) {
 	if l := seconds.Lives(doi.ProtoESP); l != nil {
 		t.Errorf("phase 1's numbers were read as phase 2's: %v", l)
 	}
+	odd := Transform{ID: 1, Attributes: []Attribute{Variable(uint16(doi.SALifeType), []byte{0, 1, 0, 1}), Basic(uint16(doi.SALifeDuration), 60)}}
+	if diff := cmp.Diff([]Life{{0, 60}}, odd.Lives(doi.ProtoESP)); diff != "" {
+		t.Errorf("a unit of 65537 is no unit:\n%s", diff)
+	}
 	n := &Notify{Protocol: doi.ProtoESP, Data: fromHex(`80010001 00020004 00015180 80010002 00020004 000186a0`)}
 	want := []Life{{doi.LifeSeconds, 86400}, {doi.LifeKilobytes, 100000}}
 	if diff := cmp.Diff(want, n.Lives()); diff != "" {
