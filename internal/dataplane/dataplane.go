@@ -29,7 +29,10 @@ type Backend interface {
 	DeleteSA(ctx context.Context, id ipsec.SAID) error
 	// GetSA tells what an SA has done so far.
 	GetSA(ctx context.Context, id ipsec.SAID) (ipsec.SAState, error)
-	// ApplyFlows changes the SPD, routes and clear-text filters included, all or nothing.
+	// ApplyFlows changes the SPD, routes and clear-text filters included, all or
+	// nothing. A flow is changed by removing and adding it in one call, and keeps
+	// its SAs; adding one that is there is ErrExists, removing one that is not
+	// ErrNoFlow.
 	ApplyFlows(ctx context.Context, changes []ipsec.FlowChange) error
 	// EndAcquire answers an Acquire event: nil when SAs are there (held packets
 	// go out), an error when none will come (held packets are dropped).
@@ -125,7 +128,7 @@ func (Lost) event()    {}
 // Errors that callers tell apart.
 var (
 	ErrNoSA        = errors.New("no such SA")
-	ErrExists      = errors.New("that SA exists")
+	ErrExists      = errors.New("that is there already")
 	ErrNoFlow      = errors.New("no such flow")
 	ErrUnsupported = errors.New("the data plane cannot do that")
 	ErrClosed      = errors.New("the data plane is closed")

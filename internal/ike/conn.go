@@ -25,6 +25,7 @@ type connState struct {
 	waitsFor   *phase1 // our own main mode
 	acquires   []uint64
 	fails      int
+	hasFlows   bool // a dynamic one: its flows are there
 	retryAt    time.Time
 	alarm      alarm
 }
@@ -273,7 +274,7 @@ func (e *Engine) closestNets(peer *Peer, local, remote Net) string {
 
 // flows are those that a dynamic connection brings along.
 func (cs *connState) flows(q *quick) []ipsec.FlowChange {
-	if !cs.dynamic {
+	if !cs.dynamic || cs.hasFlows {
 		return nil
 	}
 	sel := q.selector()
@@ -289,9 +290,10 @@ func (cs *connState) flows(q *quick) []ipsec.FlowChange {
 
 // flowsGone are those that go with a dynamic connection's last SA.
 func (cs *connState) flowsGone() []ipsec.FlowChange {
-	if cs == nil || !cs.dynamic || len(cs.children) > 0 {
+	if cs == nil || !cs.hasFlows || len(cs.children) > 0 {
 		return nil
 	}
+	cs.hasFlows = false
 	return []ipsec.FlowChange{
 		{Remove: true, Flow: ipsec.Flow{ID: flowOf(cs.conn.Name, ipsec.Out), Dir: ipsec.Out}},
 		{Remove: true, Flow: ipsec.Flow{ID: flowOf(cs.conn.Name, ipsec.In), Dir: ipsec.In}},

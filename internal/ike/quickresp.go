@@ -220,6 +220,7 @@ func (e *Engine) install(q *quick, sas []*ipsec.SA, done func()) {
 			e.failQuick(q, &Failed{Reason: "the data plane did not take the SAs: " + err.Error()})
 			return
 		}
+		q.cs.hasFlows = q.cs.dynamic
 		done()
 		q.schedule(e)
 	})

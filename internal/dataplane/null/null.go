@@ -175,11 +175,15 @@ func (p *Plane) ApplyFlows(ctx context.Context, changes []ipsec.FlowChange) erro
 	defer p.mu.Unlock()
 	next := maps.Clone(p.flows)
 	for _, c := range changes {
+		_, there := next[c.Flow.ID]
 		if !c.Remove {
+			if there {
+				return fmt.Errorf("%w: flow %s", dataplane.ErrExists, c.Flow.ID)
+			}
 			next[c.Flow.ID] = c.Flow
 			continue
 		}
-		if _, ok := next[c.Flow.ID]; !ok {
+		if !there {
 			return fmt.Errorf("%w: %s", dataplane.ErrNoFlow, c.Flow.ID)
 		}
 		delete(next, c.Flow.ID)

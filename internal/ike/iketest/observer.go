@@ -142,6 +142,9 @@ func (o *Observer) understand(n *Node, b []byte) *Seen {
 			return s
 		}
 		s.Message = m
+		if !bytes.Equal(m.Append(nil), b) { // no byte that was not written on purpose
+			n.World.Errorf("%s sends bytes that mean nothing: %x", n.Name, b)
+		}
 		if h.Exchange == doi.ExchangeMain {
 			s.Step = o.mainClear(n, s, m)
 		}
@@ -269,6 +272,9 @@ func (x *Session) open(h isakmp.Header, b, iv []byte) (*isakmp.Message, []byte, 
 		return nil, nil, err
 	}
 	m, err := isakmp.ParseDecrypted(h, plain)
+	if err == nil && len(bytes.Trim(plain[len(isakmp.AppendPayloads(nil, m.Payloads)):], "\x00")) > 0 {
+		err = fmt.Errorf("its padding is not zero: %x", plain)
+	}
 	return m, next, err
 }
 

@@ -1,0 +1,65 @@
+package userspace_test
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"testing"
+
+	"oakley/internal/dataplane/planetest"
+	"oakley/internal/dataplane/userspace"
+	"oakley/internal/ipsec"
+	"oakley/internal/netio"
+	"oakley/internal/tun"
+)
+
+// noSystem stands for routes and filters, where there is no host.
+type noSystem struct{}
+
+func (noSystem) SetFlows([]ipsec.Flow) error { return nil }
+func (noSystem) Detail() string              { return "in memory" }
+func (noSystem) Close() error                { return nil }
+
+func site(t *testing.T, hub *netio.Hub, name string, a4, a6 string) *planetest.Site {
+	v4, v6 := netip.MustParseAddr(a4), netip.MustParseAddr(a6)
+	dev := tun.NewPipe(name, 1400)
+	p, err := userspace.New(userspace.Options{
+		Local: []netip.Addr{v4, v6}, Device: dev, Network: hub.Node(v4, v6), System: noSystem{},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	got := make(chan []byte, 64)
+	go func() {
+		for {
+			pkt := dev.Take()
+			if pkt == nil {
+				return
+			}
+			got <- pkt
+		}
+	}()
+	return &planetest.Site{Backend: p, Addr: v4, Addr6: v6, Put: func(b []byte) { dev.Put(b) }, Got: got}
+}
+
+func TestConformance(t *testing.T) {
+	planetest.Run(t, func(t *testing.T) *planetest.Harness {
+		hub := netio.NewHub()
+		h := &planetest.Harness{A: site(t, hub, "a", "192.0.2.1", "2001:db8::1"), B: site(t, hub, "b", "192.0.2.2", "2001:db8::2")}
+		var twice atomic.Bool
+		h.Twice = func(on bool) { twice.Store(on) }
+		hub.SetFilter(func(p *netio.HubPacket) bool {
+			if twice.Load() {
+				again := *p
+				again.Data = append([]byte(nil), p.Data...)
+				go hub.Inject(again)
+			}
+			return true
+		})
+		return h
+	})
+}
