@@ -140,10 +140,14 @@ func (l *loader) readConnectionPeer(cs *connSection) {
 func (l *loader) checkConnections() {
 	type ends struct{ local, remote netKey }
 	seen := map[ends]*connSection{}
+	sound := !l.list.HasErrors() // else what is missing may be what could not be read
 	for _, cs := range l.connOrder {
 		c := cs.conn
 		l.unused = cs.ref.tag == nil
 		l.checkConnection(cs)
+		if sound {
+			l.checkOffer(cs)
+		}
 		l.unused = false
 		if cs.ref.tag == nil || c.Local == nil || c.Remote == nil {
 			continue
@@ -179,9 +183,6 @@ func (l *loader) checkConnection(cs *connSection) {
 		l.fail(v.get("ISAKMP-peer"), "list it in Passive-connections=, or give it a peer with an address",
 			"connection %s is to be started, and its peer %s has no address", clip(c.Name), clip(p.Name))
 	}
-	if c.Active && c.Peer != nil && len(c.Peer.Transforms) > 0 && !c.Peer.offers() {
-		l.fail(v.get("ISAKMP-peer"), "write the values out in at least one transform", "connection %s is to be started, and every transform of its peer %s has ANY in it: there is nothing to offer", clip(c.Name), clip(c.Peer.Name))
-	}
 	if (c.Local == nil) != (c.Remote == nil) && !v.has("Local-ID") != !v.has("Remote-ID") {
 		missing := "Local-ID"
 		if c.Remote == nil {
@@ -210,6 +211,16 @@ func (l *loader) checkConnection(cs *connSection) {
 	}
 	if p := c.Peer; p != nil && p.Address.IsValid() && b.Prefix.IsValid() && !b.Addr && b.Prefix.Bits() != 0 && b.Prefix.Contains(p.Address) {
 		l.warn(x, "packets for the peer's own address go through the tunnel too, but for IKE and the tunnel itself", "the remote network %s of connection %s holds the peer's address %s", b.Prefix, clip(c.Name), p.Address)
+	}
+}
+
+// checkOffer sees to it that a connection that is to be started has something to
+// offer.
+func (l *loader) checkOffer(cs *connSection) {
+	c := cs.conn
+	if c.Active && c.Peer != nil && len(c.Peer.Transforms) > 0 && !c.Peer.offers() {
+		l.fail(cs.view.get("ISAKMP-peer"), "write the values out in at least one transform",
+			"connection %s is to be started, and every transform of its peer %s has ANY in it: there is nothing to offer", clip(c.Name), clip(c.Peer.Name))
 	}
 }
 

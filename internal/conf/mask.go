@@ -3,6 +3,8 @@ package conf
 import (
 	"slices"
 	"strings"
+
+	"oakley/internal/diag"
 )
 
 // masked stands for a secret in a snippet. Its length says nothing.
@@ -31,26 +33,43 @@ func isSecret(line string) bool {
 	return slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(tag, w) })
 }
 
-// snippet is physical line n (from 1) as it may be shown.
-func (f *File) snippet(n int) string {
-	if n < 1 || n > len(f.lines) {
-		return ""
+// show is the line that a remark is about, as it may be shown, and the range in
+// it. Where the line holds a secret, the range says nothing of its length.
+func (f *File) show(at diag.Range) (string, diag.Range) {
+	if at.Line < 1 || at.Line > len(f.lines) {
+		return "", at
 	}
+	line := f.lines[at.Line-1]
+	from := f.secretFrom(at.Line)
+	if from < 0 {
+		return line, at
+	}
+	if end := at.Col - 1 + at.Len; end > from {
+		at.Col = min(at.Col, from+1)
+		at.Len = from + len(masked) - (at.Col - 1)
+	}
+	return line[:from] + masked, at
+}
+
+// secretFrom is where the secret begins in physical line n (from 1), -1 when
+// there is none.
+func (f *File) secretFrom(n int) int {
 	line := f.lines[n-1]
 	if f.secret[n] {
-		return masked
+		return 0
 	}
 	if !isSecret(line) {
-		return line
+		return -1
 	}
-	if tag, value, ok := strings.Cut(line, "="); ok {
-		gap := len(value) - len(strings.TrimLeft(value, " \t"))
-		return tag + "=" + value[:gap] + masked
+	from := strings.IndexByte(line, '=') + 1
+	if from == 0 {
+		from = len(line) - len(strings.TrimLeft(line, " \t"))
+		if i := strings.IndexAny(line[from:], " \t:"); i >= 0 {
+			from += i + 1
+		}
 	}
-	word := strings.TrimLeft(line, " \t")
-	indent := len(line) - len(word)
-	if i := strings.IndexAny(word, " \t:"); i >= 0 {
-		return line[:indent+i+1] + masked
+	for from < len(line) && blank(line[from]) {
+		from++
 	}
-	return line[:indent] + masked
+	return from
 }

@@ -61,7 +61,8 @@ func (p *parser) add(s diag.Severity, at diag.Range, hint, format string, args .
 
 // remark makes a diagnostic with the line it is about, secrets taken out.
 func (f *File) remark(s diag.Severity, at diag.Range, hint, summary string) *diag.Diagnostic {
-	return &diag.Diagnostic{Severity: s, Summary: summary, Hint: hint, Range: at, Snippet: f.snippet(at.Line)}
+	line, at := f.show(at)
+	return &diag.Diagnostic{Severity: s, Summary: summary, Hint: hint, Range: at, Snippet: line}
 }
 
 // join makes a logical line of physical line n (from 0) and those that continue

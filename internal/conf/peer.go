@@ -17,7 +17,7 @@ type peerSection struct {
 	listed    []value // where [Phase 1] names it with an address
 	isDefault bool
 	wanted    []value // where connections name it
-	badAddr   bool    // it has an Address that could not be read
+	badAddr   bool    // it has an Address that could not be read, or another than [Phase 1]
 }
 
 // readPhase1 reads [Phase 1]: an address, or Default, and the peer there.
@@ -68,6 +68,7 @@ func (l *loader) readListed(at, ref value) {
 	case !p.Address.IsValid() && !ps.badAddr:
 		p.Address = a
 	case p.Address.IsValid() && p.Address != a:
+		ps.badAddr = true
 		l.fail(at, fmt.Sprintf("make them the same; Address= is in line %d", ps.view.get("Address").at.Line), "peer %s is listed here for %s, and its section has Address=%s", clip(p.Name), a, p.Address)
 	}
 	ps.listed = append(ps.listed, at)
@@ -192,7 +193,7 @@ func (l *loader) checkPeers() {
 		if !ps.isUsed() {
 			continue
 		}
-		if p.Address.IsValid() {
+		if p.Address.IsValid() && !ps.badAddr {
 			at := place{p.Address, p.LocalAddress, p.Port}
 			if other := seen[at]; other != nil {
 				l.fail(ps.view.head(), fmt.Sprintf("use one section for both; the other one is in line %d", other.view.at.Line), "peers %s and %s have the same address %s", clip(other.peer.Name), clip(p.Name), p.Address)
