@@ -2,6 +2,7 @@ package interop
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -106,17 +107,10 @@ Suites= %[9]s
 }
 
 func writeID(b *strings.Builder, name string, n netip.Prefix) {
-	family, mask := "IPV4", netip.AddrFrom4([4]byte(maskOf(n.Bits(), 4)))
+	family := "IPV4"
 	if n.Addr().Is6() {
-		family, mask = "IPV6", netip.AddrFrom16([16]byte(maskOf(n.Bits(), 16)))
+		family = "IPV6"
 	}
+	mask, _ := netip.AddrFromSlice(net.CIDRMask(n.Bits(), n.Addr().BitLen()))
 	fmt.Fprintf(b, "\n[%s]\nID-type= %s_ADDR_SUBNET\nNetwork= %s\nNetmask= %s\n", name, family, n.Addr(), mask)
-}
-
-func maskOf(bits, size int) []byte {
-	m := make([]byte, size)
-	for i := range bits {
-		m[i/8] |= 0x80 >> (i % 8)
-	}
-	return m
 }

@@ -89,6 +89,6 @@ func TestTwoPeersBehindOneAddress(t *testing.T) {
 	if back.Lost() != 0 {
 		t.Errorf("from Icy to Clover: %v", back)
 	}
-	must(t, two.End())
 	g.clean(t)
+	must(t, two.End())
 }

@@ -8,7 +8,9 @@ import (
 )
 
 // TestRekeysLoseNothing runs pings both ways while both phases are renewed, by
-// strongSwan's wish and by our own lifetimes, and counts.
+// strongSwan's wish and by our own lifetimes, and counts. (Who starts offers the
+// lifetime, and strongSwan itself drops packets when one of its own runs out, so
+// we renew only what we started.)
 func TestRekeysLoseNothing(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -19,18 +21,17 @@ func TestRekeysLoseNothing(t *testing.T) {
 		{"strongSwan renews what it started", false, true, false},
 		{"strongSwan renews what we started", false, false, true},
 		{"we renew what we started", true, true, true},
-		{"we renew what strongSwan started", true, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, lab.HowToOptions{})
 			tun := Tunnel{P1: Phase1s[2], P2: Phase2s[4], PFS: c.pfs, Initiate: c.start}
-			swan, err := StartStrongSwan(s.Slippery, t.TempDir(), s.west(tun))
-			must(t, err)
-			mine := s.east(tun)
+			mine, theirs := s.east(tun), s.west(tun)
 			if c.ours {
 				mine.P1Life, mine.P2Life = 8*time.Second, 4*time.Second
 			}
+			swan, err := StartStrongSwan(s.Slippery, t.TempDir(), theirs)
+			must(t, err)
 			ours, err := StartIsakmpd(s.Ragweed, t.TempDir(), mine.IsakmpdConf())
 			must(t, err)
 			establish(t, ours, swan, c.start)

@@ -7,9 +7,11 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -218,7 +220,36 @@ func (n *Net) Connect(a, b End) error {
 			return fmt.Errorf("host %s: interface %s: %w", e.Host, e.If, err)
 		}
 	}
+	for _, e := range []End{a, b} {
+		if !Until(5*time.Second, e.settled) {
+			return fmt.Errorf("host %s: interface %s does not come up", e.Host, e.If)
+		}
+	}
 	return nil
+}
+
+// settled says whether the interface has its carrier and its link-local address:
+// the kernel adds both a moment after the link was set up, and a State that was
+// read before would differ from one that is read later.
+func (e End) settled() bool {
+	link, err := e.Host.nl.LinkByName(e.If)
+	if err != nil || link.Attrs().OperState != netlink.OperUp {
+		return false
+	}
+	addrs, err := e.Host.nl.AddrList(link, netlink.FAMILY_V6)
+	if err != nil {
+		return false
+	}
+	local := len(addrs) == 0 // a kernel without IPv6, or a link without it
+	for _, a := range addrs {
+		local = local || a.IP.IsLinkLocalUnicast()
+	}
+	return local || !e.has6()
+}
+
+// has6 says whether the end was given an IPv6 address.
+func (e End) has6() bool {
+	return slices.ContainsFunc(e.Addrs, func(s string) bool { return strings.Contains(s, ":") })
 }
 
 func (e End) up() error {
