@@ -113,3 +113,12 @@ func underlined(d *diag.Diagnostic) string {
 	from := min(max(d.Range.Col-1, 0), len(d.Snippet))
 	return d.Snippet[from:min(from+d.Range.Len, len(d.Snippet))]
 }
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
