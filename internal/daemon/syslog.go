@@ -16,8 +16,8 @@ type Syslog struct {
 	mu   sync.Mutex
 	path string
 	tag  string
-	conn net.Conn
-	lost int // lines since the last one that got through
+	conn net.Conn // nil while nobody listens
+	lost int      // lines since the last one that got through
 }
 
 // SyslogSocket is where the system's log daemon listens.
@@ -28,11 +28,12 @@ const (
 	syslogPatience = 200 * time.Millisecond
 )
 
-// NewSyslog opens the log socket.
+// NewSyslog opens the log socket. An error says that nobody listens there now;
+// the Syslog is good all the same, and finds a log daemon that comes later.
 func NewSyslog(path, tag string) (*Syslog, error) {
 	s := &Syslog{path: path, tag: fmt.Sprintf("%s[%d]", tag, os.Getpid())}
 	if err := s.open(); err != nil {
-		return nil, fmt.Errorf("the system's log cannot be reached: %w (is a log daemon running? with -d the log goes to stderr)", err)
+		return s, fmt.Errorf("the system's log cannot be reached: %w (is a log daemon running? with -d the log goes to stderr)", err)
 	}
 	return s, nil
 }
