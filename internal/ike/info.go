@@ -151,28 +151,35 @@ func (e *Engine) hint(d Datagram, h isakmp.Header) {
 		return
 	}
 	e.drop(d, p, FaultUnauthentic, fmt.Sprintf("%s in clear; it changes nothing", n.Type))
-	if p.neg.hint == "" {
-		p.neg.hint = n.Type.String()
-		e.emit(Notice{Peer: p.peer.Name, Remote: d.Remote, Text: fmt.Sprintf(
-			"the peer seems to refuse our main mode with %s while we %s (not authenticated, so we go on trying)%s", n.Type, p.neg.state, refusalHint(n.Type, p))})
+	if p.neg.hint != "" {
+		return
 	}
+	p.neg.hint = n.Type.String()
+	text := fmt.Sprintf("the peer seems to refuse our main mode with %s while we %s (not authenticated, so we go on trying)", n.Type, p.neg.state)
+	if n.Type == doi.NotifyNoProposalChosen {
+		text += "; we offered"
+		for _, l := range describePhase1(p.peer) {
+			text += "\n  " + l
+		}
+	}
+	if why := refusalHint(n.Type, p); why != "" {
+		p.neg.hint += ": " + why
+		text += "\n  hint: " + why
+	}
+	e.emit(Notice{Peer: p.peer.Name, Remote: d.Remote, Text: text})
 }
 
 // refusalHint says what a notification in phase 1 usually means.
 func refusalHint(n doi.Notify, p *phase1) string {
 	switch n {
 	case doi.NotifyNoProposalChosen:
-		s := "; we offered"
-		for _, l := range describePhase1(p.peer) {
-			s += "\n  " + l
-		}
-		return s + "\n  hint: the peer's log says what it would accept; or it does not know our address"
+		return "the peer's log says what it would accept; or it does not know our address"
 	case doi.NotifyPayloadMalformed, doi.NotifyAuthenticationFailed, doi.NotifyInvalidHashInformation:
 		if p.neg.state == awaitAuth6 {
-			return "\n  hint: the pre-shared keys of the two sides differ"
+			return "the pre-shared keys of the two sides differ"
 		}
 	case doi.NotifyInvalidIDInformation:
-		return "\n  hint: the peer expects another identity than ours: compare ID= here with its Remote-ID"
+		return "the peer expects another identity than ours: compare ID= here with its Remote-ID"
 	}
 	return ""
 }

@@ -304,7 +304,9 @@ func choosePhase1(peer *Peer, sa *isakmp.SA) (chosenIKE, *rejection) {
 		return chosenIKE{}, noProposal(peer, sa, doi.NotifyDOINotSupported, fmt.Sprintf("the peer's DOI is %d, not IPsec's", sa.DOI), "")
 	}
 	if len(peer.Key) == 0 {
-		return chosenIKE{}, noProposal(peer, sa, doi.NotifyNoProposalChosen, "there is no key for this peer", "give the peer's section an Authentication=")
+		rej := noProposal(peer, sa, doi.NotifyNoProposalChosen, "there is no key for this peer", "")
+		rej.failed.Ours, rej.failed.Theirs, rej.failed.Hint = nil, nil, "give the peer's section an Authentication="
+		return chosenIKE{}, rej
 	}
 	var closest []difference
 	for i := range peer.Transforms {
