@@ -24,6 +24,10 @@ import (
 //	priority      marked packets (ours, sealed)         main
 //	priority + 1  to a flow's own network                main, without its default route
 //	priority + 2  from a flow's network to the remote    our table
+//	priority + 3  without a source yet, to the remote    our table
+//
+// The last one is for programs of this host that leave the source address to
+// the system: they get one inside the flow, if this host has one there.
 type kernel struct {
 	opt    *Options
 	log    *slog.Logger
@@ -105,7 +109,7 @@ func (k *kernel) adopt() error {
 			return fmt.Errorf("the routing rules cannot be read: %w", err)
 		}
 		for _, r := range rules {
-			if step := r.Priority - k.opt.Priority; step >= 0 && step < 3 {
+			if step := r.Priority - k.opt.Priority; step >= 0 && step < 4 {
 				k.state.rules[ruleKey{v6: fam == unix.AF_INET6, step: step, src: prefixOf(r.Src), dst: prefixOf(r.Dst)}] = true
 			}
 		}
@@ -189,6 +193,9 @@ func (k *kernel) wanted(flows []ipsec.Flow) (routing, error) {
 			r.rules[ruleKey{v6: v6, step: 1, dst: src}] = true
 		}
 		r.rules[ruleKey{v6: v6, step: 2, src: src, dst: dst}] = true
+		if ownsSource(own, src, dst) {
+			r.rules[ruleKey{v6: v6, step: 3, src: unset(v6), dst: dst}] = true
+		}
 		r.routes[routeKey{dst: dst, unreachable: true}] = netip.Addr{}
 		// Packets of our own towards the remote network leave from an address of
 		// ours inside the flow, if we have one.
@@ -204,6 +211,26 @@ func (k *kernel) wanted(flows []ipsec.Flow) (routing, error) {
 		}
 	}
 	return r, nil
+}
+
+// ownsSource tells whether packets of this host that have no source address yet
+// belong into a flow: one address of ours is in it. Not so for a network towards
+// everything, since then the host itself would be cut off from all the rest; and
+// for IPv6 between single hosts alone, since its rules cannot tell a packet
+// without a source.
+func ownsSource(own []netip.Addr, src, dst netip.Prefix) bool {
+	if dst.Bits() == 0 && !src.IsSingleIP() || dst.Addr().Is6() && !(src.IsSingleIP() && dst.IsSingleIP()) {
+		return false
+	}
+	return slices.ContainsFunc(own, src.Contains)
+}
+
+// unset is the source of a packet that has none yet.
+func unset(v6 bool) netip.Prefix {
+	if v6 {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 32)
 }
 
 func (k *kernel) addrs() ([]netip.Addr, error) {
@@ -325,6 +352,11 @@ func (k *kernel) rule(key ruleKey) *netlink.Rule {
 		r.Mark, r.Table = k.opt.Mark, unix.RT_TABLE_MAIN
 	case 1:
 		r.Table, r.SuppressPrefixlen = unix.RT_TABLE_MAIN, 0
+	case 3:
+		r.Table = k.opt.Table
+		if key.v6 {
+			r.IifName = "lo"
+		}
 	default:
 		r.Table = k.opt.Table
 	}
