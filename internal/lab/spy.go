@@ -3,11 +3,9 @@ package lab
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +14,6 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
-	"golang.org/x/sys/unix"
 )
 
 // Spy watches one interface of a host, both directions.
@@ -29,7 +26,7 @@ type Spy struct {
 	natt  []uint16
 	tap   func(Packet)
 
-	file *os.File
+	ring *ring
 	pcap *pcapgo.Writer
 
 	mu     sync.Mutex
@@ -87,45 +84,19 @@ func (h *Host) Spy(ifname string, o SpyOptions) (*Spy, error) {
 			return nil, err
 		}
 	}
-	err = h.Do(func() error {
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20) // without the right: the default
-		err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
-		if err == nil {
-			const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8
-			err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link.Attrs().Index})
-		}
-		if err != nil {
-			unix.Close(fd)
-			return err
-		}
-		s.file = os.NewFile(uintptr(fd), "spy")
-		return nil
+	err = h.Do(func() (err error) {
+		s.ring, err = openRing(link.Attrs().Index)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("spy on %s %s: %w", h.Name, ifname, err)
 	}
-	go s.run()
+	go func() {
+		defer close(s.done)
+		s.ring.read(s.frame)
+	}()
 	h.net.onClose(func() { s.Close() })
 	return s, nil
-}
-
-func (s *Spy) run() {
-	defer close(s.done)
-	buf := make([]byte, vnetHeader+14+65536+64)
-	for {
-		n, err := s.file.Read(buf)
-		if errors.Is(err, os.ErrClosed) {
-			return
-		}
-		if err != nil || n < vnetHeader+14 {
-			continue
-		}
-		s.frame(buf[:vnetHeader], buf[vnetHeader:n])
-	}
 }
 
 func (s *Spy) frame(vnet, frame []byte) {
@@ -236,23 +207,10 @@ func (s *Spy) Sight() Sight {
 	v := s.seen
 	v.Leaks = slices.Clone(v.Leaks)
 	if !s.closed {
-		s.missed()
+		s.seen.Missed += s.ring.dropped()
 		v.Missed = s.seen.Missed
 	}
 	return v
-}
-
-// missed adds the kernel's count of packets that found the buffer full.
-func (s *Spy) missed() {
-	rc, err := s.file.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = rc.Control(func(fd uintptr) {
-		if st, err := unix.GetsockoptTpacketStats(int(fd), unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
-			s.seen.Missed += int(st.Drops) // reading resets it
-		}
-	})
 }
 
 // Settle waits until nothing new was seen for a while (or a second has passed),
@@ -276,12 +234,12 @@ func (s *Spy) Close() Sight {
 	s.mu.Lock()
 	was := s.closed
 	if !was {
-		s.missed()
+		s.seen.Missed += s.ring.dropped()
 		s.closed = true
 	}
 	s.mu.Unlock()
 	if !was {
-		s.file.Close()
+		s.ring.file.Close()
 	}
 	<-s.done
 	return s.Sight()
