@@ -134,5 +134,5 @@ func (l *loader) unknownTag(s *Section, t *Tag, known []string) {
 	if fixedRoles[fold(s.Name)] == nil {
 		what = "[" + clip(s.Name) + "], " + what + ","
 	}
-	l.add(diag.Warning, t.at, hint, "%s has no tag %s", what, quote(t.Name))
+	l.add(diag.Warning, t.at, hint, "%s has no tag %s", what, quote(tagName(t.Name)))
 }

@@ -15,7 +15,7 @@ var notSecret = []string{"authentication_method", "authentication_algorithm"}
 
 // secretWords mark a line that may hold a key, however its tag is spelled: a
 // misspelled Authentication is shown as a mistake, and its value must not be.
-var secretWords = []string{"auth", "uthen", "hentic", "psk", "secret", "passw", "passphrase", "shared"}
+var secretWords = []string{"aut", "uthen", "hentic", "psk", "secret", "passw", "passphrase", "shared"}
 
 // isSecret tells whether a line may hold a key.
 func isSecret(line string) bool {
@@ -29,6 +29,9 @@ func isSecret(line string) bool {
 	tag = fold(strings.Trim(tag, " \t[]"))
 	if found && slices.Contains(notSecret, tag) || tag == "shared-sadb" {
 		return false
+	}
+	if _, near := diag.Nearest(tag, slices.Values([]string{"authentication"})); near {
+		return true
 	}
 	return slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(tag, w) })
 }
@@ -61,15 +64,27 @@ func (f *File) secretFrom(n int) int {
 	if !isSecret(line) {
 		return -1
 	}
-	from := strings.IndexByte(line, '=') + 1
-	if from == 0 {
-		from = len(line) - len(strings.TrimLeft(line, " \t"))
-		if i := strings.IndexAny(line[from:], " \t:"); i >= 0 {
-			from += i + 1
-		}
+	from := len(line) - len(strings.TrimLeft(line, " \t["))
+	if i := strings.IndexAny(line[from:], "= \t:"); i >= 0 {
+		from += i
+	}
+	for from < len(line) && (blank(line[from]) || line[from] == ':') {
+		from++
+	}
+	if from < len(line) && line[from] == '=' {
+		from++
 	}
 	for from < len(line) && blank(line[from]) {
 		from++
 	}
 	return from
+}
+
+// tagName is a tag's name as it may be told: where the "=" was forgotten, and the
+// key has one, the name holds half of the key.
+func tagName(name string) string {
+	if i := strings.IndexAny(name, " \t:"); i >= 0 && isSecret(name) {
+		name = name[:i]
+	}
+	return clip(name)
 }

@@ -130,7 +130,11 @@ func (p *parser) characters(l *logical) {
 func (p *parser) header(l *logical, start, end int) {
 	close := strings.IndexByte(l.text[start:end], ']')
 	if close < 0 {
-		p.add(diag.Error, l.span(start, end), "write ["+clip(strings.TrimSpace(l.text[start+1:end]))+"]", "this section has no closing bracket")
+		hint := "write ] after its name"
+		if name := strings.TrimSpace(l.text[start+1 : end]); !isSecret(l.text) {
+			hint = "write [" + clip(name) + "]"
+		}
+		p.add(diag.Error, l.span(start, end), hint, "this section has no closing bracket")
 		p.section, p.lost = nil, true
 		return
 	}
@@ -174,7 +178,7 @@ func (p *parser) tag(l *logical, start, end int) {
 	at := l.span(start, start+len(name))
 	if p.section == nil {
 		if !p.lost {
-			p.add(diag.Error, at, "begin with the section it belongs to, as [General]", "tag %s stands before any section", quote(name))
+			p.add(diag.Error, at, "begin with the section it belongs to, as [General]", "tag %s stands before any section", quote(tagName(name)))
 		}
 		return
 	}
@@ -184,13 +188,13 @@ func (p *parser) tag(l *logical, start, end int) {
 	}
 	t := &Tag{Name: name, Value: l.text[value:end], at: at, line: l, start: value}
 	if old := p.section.index[fold(name)]; old != nil {
-		p.add(diag.Warning, at, "remove the one that is not meant", "%s is in line %d already, and the first value wins: this one is ignored", clip(name), old.at.Line)
+		p.add(diag.Warning, at, "remove the one that is not meant", "%s is in line %d already, and the first value wins: this one is ignored", tagName(name), old.at.Line)
 		return
 	}
 	p.section.index[fold(name)] = t
 	p.section.Tags = append(p.section.Tags, t)
 	if t.Value == "" {
-		p.add(diag.Warning, at, "give it one, or remove the line", "%s has no value and is ignored", clip(name))
+		p.add(diag.Warning, at, "give it one, or remove the line", "%s has no value and is ignored", tagName(name))
 		return
 	}
 	if i := strings.Index(t.Value, " #"); i >= 0 {

@@ -46,6 +46,10 @@ func (l *loader) readPhase1() {
 func (l *loader) readListed(at, ref value) {
 	a, err := netip.ParseAddr(at.text)
 	a = a.Unmap()
+	if err != nil && isSecret(at.text) { // then the value is a key, and no name to look for
+		l.fail(at, "write it into the section of the peer", "%s does not belong into [Phase 1]", tagName(at.text))
+		return
+	}
 	if err != nil {
 		hint := "write ADDRESS=PEER, or Default=PEER for every other address"
 		if looksLikeName(at.text) {

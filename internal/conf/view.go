@@ -240,7 +240,7 @@ func (l *loader) orMisspelled(v view, tag, hint string) string {
 		return hint
 	}
 	if near := v.sec.misspelled(v.role, tag); near != nil {
-		return fmt.Sprintf("line %d has %s: did you mean %s?", near.at.Line, clip(near.Name), tag)
+		return fmt.Sprintf("line %d has %s: did you mean %s?", near.at.Line, tagName(near.Name), tag)
 	}
 	return hint
 }
