@@ -81,7 +81,6 @@ func startAgain(args []string, stderr io.Writer) error {
 	defer said.Close()
 	cmd := exec.Command(self, args...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), readyEnv+"="+readyFD)
 	cmd.Stderr = say
 	cmd.ExtraFiles = []*os.File{tell} // descriptor 3 there

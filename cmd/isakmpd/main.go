@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -89,9 +90,17 @@ func serve(fl *flags, stderr io.Writer, child *startup) error {
 		}
 		defer sys.Close()
 		opt.Log = daemon.NewLog(sys)
+		if err := leaveFolder(&opt.Config); err != nil {
+			fmt.Fprintf(stderr, "isakmpd: %v\n", err)
+			return err
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	// A signal that comes while we start waits until there is somebody to obey.
+	sig := make(chan os.Signal, 8)
+	signal.Notify(sig, unix.SIGHUP, unix.SIGUSR1, unix.SIGTERM, unix.SIGINT)
+	defer signal.Stop(sig)
 	d, err := daemon.New(ctx, opt)
 	if err != nil {
 		fmt.Fprintf(stderr, "isakmpd: %v\n", err)
@@ -100,17 +109,26 @@ func serve(fl *flags, stderr io.Writer, child *startup) error {
 		}
 		return err
 	}
-	stop := handleSignals(d, cancel, fl.foreground)
+	stop := handleSignals(sig, d, cancel, fl.foreground)
 	defer stop()
 	child.ready()
 	return d.Run(ctx)
 }
 
+// leaveFolder lets go of the folder in which a background process was started;
+// the configuration is still found from there.
+func leaveFolder(config *string) error {
+	path, err := filepath.Abs(*config)
+	if err != nil {
+		return err
+	}
+	*config = path
+	return os.Chdir("/")
+}
+
 // handleSignals turns signals into requests; stop ends that. A second TERM or INT
 // does not wait for the first one's work.
-func handleSignals(d *daemon.Daemon, cancel func(), foreground bool) (stop func()) {
-	sig := make(chan os.Signal, 8)
-	signal.Notify(sig, unix.SIGHUP, unix.SIGUSR1, unix.SIGTERM, unix.SIGINT)
+func handleSignals(sig <-chan os.Signal, d *daemon.Daemon, cancel func(), foreground bool) (stop func()) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -136,7 +154,6 @@ func handleSignals(d *daemon.Daemon, cancel func(), foreground bool) (stop func(
 		}
 	})
 	return func() {
-		signal.Stop(sig)
 		close(done)
 		wg.Wait()
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"oakley/internal/conf"
+	"oakley/internal/diag"
 )
 
 // Check reads the configuration as the daemon would and prints what it means to
@@ -24,7 +25,7 @@ func Check(opt Options, out, remarks io.Writer, color bool) error {
 		return err
 	}
 	if c == nil {
-		return fmt.Errorf("%s cannot be used: %s", opt.Config, plural(len(list), "mistake"))
+		return fmt.Errorf("%s cannot be used: %s", opt.Config, plural(list.Count(diag.Error), "mistake"))
 	}
 	opt.NoPolicy = true
 	d := &Daemon{opt: opt, host: opt.Host}

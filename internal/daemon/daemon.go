@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"runtime"
@@ -105,7 +106,7 @@ func New(ctx context.Context, opt Options) (d *Daemon, err error) {
 	d.log.SetLevels(d.cfg.verbose, d.cfg.debug)
 	if opt.PIDFile != "" {
 		if d.pid, err = d.host.HoldPID(opt.PIDFile); err != nil {
-			return d, err
+			return d, needsRoot(err)
 		}
 	}
 	if err = d.openPlane(); err != nil {
@@ -119,12 +120,20 @@ func New(ctx context.Context, opt Options) (d *Daemon, err error) {
 	return d, nil
 }
 
+// needsRoot adds what to do about a missing right.
+func needsRoot(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w (isakmpd needs root; \"isakmpd --check\" does not)", err)
+	}
+	return err
+}
+
 // openPlane opens the data plane and puts the configured flows in place: from
 // then on nothing that a flow protects leaves in clear.
 func (d *Daemon) openPlane() error {
 	b, err := d.opt.Plane(PlaneOptions{EncapPort: d.opt.EncapPort, Listen: d.cfg.listen, Log: d.log.Logger})
 	if err != nil {
-		return fmt.Errorf("the data plane cannot be opened: %w", err)
+		return fmt.Errorf("the data plane cannot be opened: %w", needsRoot(err))
 	}
 	d.backend = b
 	if err := d.cfg.fits(b.Info()); err != nil {

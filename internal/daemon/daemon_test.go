@@ -339,8 +339,12 @@ func TestStartUpFailuresLeaveNothingOpen(t *testing.T) {
 				if len(h.held) != held {
 					t.Error("the pid file is still held")
 				}
-				if st, err := plane.Dump(t.Context(), ipsec.OwnerAny); err == nil && len(st.Flows) > 0 {
-					t.Errorf("flows were left behind: %v", st.Flows)
+				calls := plane.Calls()
+				if slices.Contains(calls, "ApplyFlows 2") && !slices.Contains(calls, "Flush") {
+					t.Errorf("flows were left behind: %v", calls)
+				}
+				if strings.HasPrefix(name, "port") != slices.Contains(calls, "Flush") && name != "no rights" {
+					t.Errorf("calls %v", calls)
 				}
 			})
 		})

@@ -50,7 +50,7 @@ func (t *translator) listen() ([]netip.Addr, error) {
 		}
 		ps, err := t.host.InterfaceAddrs(on.Interface)
 		if err != nil {
-			return nil, fmt.Errorf("Listen-on in [General]: %w", err)
+			return nil, fmt.Errorf("[General] Listen-on: %w", err)
 		}
 		for _, p := range ps {
 			all = append(all, p.Addr())
