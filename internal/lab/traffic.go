@@ -62,7 +62,8 @@ type Stream struct {
 
 	stop     chan struct{}
 	stopOnce sync.Once
-	done     sync.WaitGroup
+	sender   sync.WaitGroup
+	reader   sync.WaitGroup
 }
 
 func newStream(every time.Duration) *Stream {
@@ -70,7 +71,7 @@ func newStream(every time.Duration) *Stream {
 }
 
 func (s *Stream) run(read func() (seq uint32, ok bool, err error)) {
-	s.done.Go(func() {
+	s.reader.Go(func() {
 		for {
 			seq, ok, err := read()
 			if errors.Is(err, net.ErrClosed) {
@@ -81,7 +82,7 @@ func (s *Stream) run(read func() (seq uint32, ok bool, err error)) {
 			}
 		}
 	})
-	s.done.Go(func() {
+	s.sender.Go(func() {
 		tick := time.NewTicker(s.every)
 		defer tick.Stop()
 		for seq := 0; ; seq++ {
@@ -178,9 +179,10 @@ func (s *Stream) AwaitAnswers(n int, timeout time.Duration) error {
 func (s *Stream) Stop(grace time.Duration) Counts {
 	s.stopOnce.Do(func() {
 		close(s.stop)
+		s.sender.Wait()
 		Until(grace, func() bool { return s.Counts().Lost() == 0 })
 		_ = s.close()
-		s.done.Wait()
+		s.reader.Wait()
 	})
 	return s.Counts()
 }
