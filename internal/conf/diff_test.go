@@ -27,16 +27,30 @@ func TestDiff(t *testing.T) {
 		{"a lifetime of all", []string{"Listen-on", "Default-phase-2-lifetime= 600\nListen-on"}, conf.Changes{General: true, Peers: same.Peers, Connections: changed}},
 		{"where to listen", []string{"Listen-on= 192.0.2.1", "Listen-on= 192.0.2.1,192.0.2.7"}, conf.Changes{General: true, ListenOn: true, Peers: same.Peers, Connections: same.Connections}},
 		{"a connection of another name", []string{"= east-west", "= west-east", "[east-west]", "[west-east]"}, conf.Changes{Peers: same.Peers, Connections: conf.NameChanges{Added: []string{"west-east"}, Removed: []string{"east-west"}}}},
-		{"a third site", []string{"= east-west", "= east-west,east-north", "192.0.2.2= west", "192.0.2.2= west\n192.0.2.3= north", "[quick-mode]",
-			"[north]\nPhase= 1\nAddress= 192.0.2.3\nAuthentication= long enough to pass\n[east-north]\nPhase= 2\nISAKMP-peer= north\nConfiguration= quick-mode\nLocal-ID= net-east\nRemote-ID= net-north\n" +
-				"[net-north]\nID-type= IPV4_ADDR_SUBNET\nNetwork= 10.3.0.0\nNetmask= 255.255.0.0\n[quick-mode]"},
-			conf.Changes{Peers: conf.NameChanges{Same: []string{"west"}, Added: []string{"north"}}, Connections: conf.NameChanges{Same: []string{"east-west"}, Added: []string{"east-north"}}}},
-		{"a default", []string{"192.0.2.2= west", "192.0.2.2= west\nDefault= rest", "[quick-mode]", "[rest]\nPhase= 1\nAuthentication= long enough to pass\n[quick-mode]"},
-			conf.Changes{DefaultPeer: true, Peers: conf.NameChanges{Same: []string{"west"}, Added: []string{"rest"}}, Connections: same.Connections}},
-		{"a key for an initiator", []string{"[quick-mode]", "[me@example.org]\nAuthentication= long enough to pass\n[quick-mode]"},
-			conf.Changes{InitiatorIDs: true, Peers: same.Peers, Connections: same.Connections}},
-		{"an address to hand out", []string{"[quick-mode]", "[fqdn/me.example.org]\nAddress= 10.9.9.9\n[quick-mode]"},
-			conf.Changes{ModeConfigs: true, Peers: same.Peers, Connections: same.Connections}},
+		{
+			"a third site",
+			[]string{
+				"= east-west", "= east-west,east-north", "192.0.2.2= west", "192.0.2.2= west\n192.0.2.3= north", "[quick-mode]",
+				"[north]\nPhase= 1\nAddress= 192.0.2.3\nAuthentication= long enough to pass\n[east-north]\nPhase= 2\nISAKMP-peer= north\nConfiguration= quick-mode\nLocal-ID= net-east\nRemote-ID= net-north\n" +
+					"[net-north]\nID-type= IPV4_ADDR_SUBNET\nNetwork= 10.3.0.0\nNetmask= 255.255.0.0\n[quick-mode]",
+			},
+			conf.Changes{Peers: conf.NameChanges{Same: []string{"west"}, Added: []string{"north"}}, Connections: conf.NameChanges{Same: []string{"east-west"}, Added: []string{"east-north"}}},
+		},
+		{
+			"a default",
+			[]string{"192.0.2.2= west", "192.0.2.2= west\nDefault= rest", "[quick-mode]", "[rest]\nPhase= 1\nAuthentication= long enough to pass\n[quick-mode]"},
+			conf.Changes{DefaultPeer: true, Peers: conf.NameChanges{Same: []string{"west"}, Added: []string{"rest"}}, Connections: same.Connections},
+		},
+		{
+			"a key for an initiator",
+			[]string{"[quick-mode]", "[me@example.org]\nAuthentication= long enough to pass\n[quick-mode]"},
+			conf.Changes{InitiatorIDs: true, Peers: same.Peers, Connections: same.Connections},
+		},
+		{
+			"an address to hand out",
+			[]string{"[quick-mode]", "[fqdn/me.example.org]\nAddress= 10.9.9.9\n[quick-mode]"},
+			conf.Changes{ModeConfigs: true, Peers: same.Peers, Connections: same.Connections},
+		},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			got := conf.Diff(load(t, sound), load(t, edit(t, x.edit...)))

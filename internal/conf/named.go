@@ -30,7 +30,8 @@ func (l *loader) readNamed() {
 		if i := slices.IndexFunc(idPrefixes, func(p struct {
 			prefix string
 			t      doi.IDType
-		}) bool {
+		},
+		) bool {
 			return strings.HasPrefix(fold(s.Name), p.prefix)
 		}); i >= 0 {
 			l.readModeConfig(s, idPrefixes[i].t, s.Name[len(idPrefixes[i].prefix):])

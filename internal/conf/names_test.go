@@ -26,9 +26,24 @@ type group struct {
 
 var groups = []group{
 	{"", doi.GroupMODP1024},
-	{"-GRP1", 1}, {"-GRP2", 2}, {"-GRP5", 5}, {"-GRP14", 14}, {"-GRP15", 15}, {"-GRP16", 16}, {"-GRP17", 17}, {"-GRP18", 18},
-	{"-GRP19", 19}, {"-GRP20", 20}, {"-GRP21", 21}, {"-GRP25", 25}, {"-GRP26", 26}, {"-GRP27", 27}, {"-GRP28", 28}, {"-GRP29", 29},
-	{"-GRP30", 30}, {"-GRP31", 31},
+	{"-GRP1", 1},
+	{"-GRP2", 2},
+	{"-GRP5", 5},
+	{"-GRP14", 14},
+	{"-GRP15", 15},
+	{"-GRP16", 16},
+	{"-GRP17", 17},
+	{"-GRP18", 18},
+	{"-GRP19", 19},
+	{"-GRP20", 20},
+	{"-GRP21", 21},
+	{"-GRP25", 25},
+	{"-GRP26", 26},
+	{"-GRP27", 27},
+	{"-GRP28", 28},
+	{"-GRP29", 29},
+	{"-GRP30", 30},
+	{"-GRP31", 31},
 }
 
 // in255 cuts names into lists that one proposal has room for.
