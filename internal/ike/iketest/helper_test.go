@@ -11,3 +11,7 @@ func addr(s string) netip.Addr {
 	}
 	return netip.MustParseAddr(s)
 }
+
+type ipAddrPort = netip.AddrPort
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }

@@ -310,7 +310,7 @@ func TestSpoofedFirstMessages(t *testing.T) {
 			}
 			raining = false
 			sent = g.East.Transmits
-			g.Run(119 * time.Second) // a responder repeats nothing
+			g.Run(119 * time.Second)                        // a responder repeats nothing
 			if more := g.East.Transmits - sent; more > 40 { // a handshake or two; hundreds if it did
 				t.Errorf("the responder sent %d more datagrams on its own", more)
 			}
