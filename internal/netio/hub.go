@@ -83,6 +83,9 @@ func (n *Node) OpenUDP(o UDPOptions) (Conn, error) {
 
 // OpenRaw opens a raw socket.
 func (n *Node) OpenRaw(o RawOptions) (Conn, error) {
+	if o.Whole {
+		return n.open(unix.IPPROTO_RAW, netip.AddrPortFrom(o.Local, 0), false)
+	}
 	return n.open(o.Proto, netip.AddrPortFrom(o.Local, 0), false)
 }
 

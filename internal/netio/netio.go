@@ -51,6 +51,8 @@ type RawOptions struct {
 	Local netip.Addr
 	Proto uint8
 	Mark  uint32
+	// Whole: what is sent has its own IP header, and nothing is received.
+	Whole bool
 }
 
 // ErrClosed is returned by Recv when the socket was closed.

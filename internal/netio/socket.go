@@ -61,7 +61,12 @@ func (Host) OpenUDP(o UDPOptions) (Conn, error) {
 // OpenRaw opens a raw IP socket for one protocol.
 func (Host) OpenRaw(o RawOptions) (Conn, error) {
 	what := fmt.Sprintf("raw IP protocol %d on %s", o.Proto, o.Local)
-	s, err := open(netip.AddrPortFrom(o.Local, 0), unix.SOCK_RAW, int(o.Proto), o.Mark, what)
+	proto := int(o.Proto)
+	if o.Whole {
+		proto = unix.IPPROTO_RAW // implies IP_HDRINCL and IPV6_HDRINCL
+		what = fmt.Sprintf("raw IP socket on %s", o.Local)
+	}
+	s, err := open(netip.AddrPortFrom(o.Local, 0), unix.SOCK_RAW, proto, o.Mark, what)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +85,7 @@ func open(local netip.AddrPort, typ, proto int, mark uint32, what string) (*sock
 	if err != nil {
 		return nil, &OpenError{What: what, Hint: hint(err), Err: err}
 	}
-	if err := configure(fd, s.v6, mark); err != nil {
+	if err := configure(fd, typ, s.v6, mark); err != nil {
 		unix.Close(fd)
 		return nil, &OpenError{What: what, Hint: hint(errors.Unwrap(err)), Err: err}
 	}
@@ -135,7 +140,7 @@ type option struct {
 }
 
 // configure sets what every socket of ours has.
-func configure(fd int, v6 bool, mark uint32) error {
+func configure(fd, typ int, v6 bool, mark uint32) error {
 	opts := []option{
 		{"SO_RCVBUFFORCE", unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferSize, true},
 		{"SO_SNDBUFFORCE", unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferSize, true},
@@ -144,8 +149,10 @@ func configure(fd int, v6 bool, mark uint32) error {
 		opts = append(opts, option{"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK, int(mark), false})
 	}
 	if v6 {
+		if typ == unix.SOCK_DGRAM { // a raw socket is of one family anyway, and refuses it
+			opts = append(opts, option{"IPV6_V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1, false})
+		}
 		opts = append(opts,
-			option{"IPV6_V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1, false},
 			option{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1, false},
 			option{"IPV6_MTU_DISCOVER", unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_WANT, false})
 	} else {
