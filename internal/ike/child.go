@@ -41,6 +41,11 @@ type child struct {
 // again, a Grace apart.
 const deleteRepeats = 2
 
+// takeOverAfter is how long an old SA goes on carrying the traffic after message
+// 3 went out: there are peers that listen on the new one only when they have
+// worked through it.
+const takeOverAfter = 300 * time.Millisecond
+
 // makeSAs turns a finished negotiation into what the data plane installs. The
 // keying material for an SA is made with the SPI of its receiver (RFC 2409
 // section 5.5).
@@ -66,6 +71,9 @@ func (q *quick) makeSAs(e *Engine) {
 		in.Selector, in.Flow = sel.Reverse(), flowOf(q.cs.conn.Name, ipsec.In)
 		out.ID = ipsec.SAID{Dir: ipsec.Out, Proto: ipProtos[c.proto], SPI: ipsec.SPI(binary.BigEndian.Uint32(c.spi[:])), Dst: p.remote.Addr()}
 		out.Src = p.local.Addr()
+		if q.role == Initiator {
+			out.Defer = takeOverAfter
+		}
 		out.Selector, out.Flow = sel, flowOf(q.cs.conn.Name, ipsec.Out)
 		if c.offer.udp {
 			out.ID.Port = p.remote.Port()

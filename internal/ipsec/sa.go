@@ -131,10 +131,14 @@ type SA struct {
 	Flow     FlowID // the flow this SA serves; outgoing: traffic of the flow takes the newest SA
 	Soft     Lifetime
 	Hard     Lifetime
-	Owner    Owner
-	Conn     string // the connection's name, for people
-	Bundle   uint64 // SAs with the same number, not 0, belong together
-	Index    uint8  // place in the bundle; 0 is nearest to the plain packet
+	// Defer is for an outgoing SA of a flow that has another one: how long after
+	// AddSA that one goes on being used. Some peers listen on a new SA only a
+	// moment after the message that makes us use it.
+	Defer  time.Duration
+	Owner  Owner
+	Conn   string // the connection's name, for people
+	Bundle uint64 // SAs with the same number, not 0, belong together
+	Index  uint8  // place in the bundle; 0 is nearest to the plain packet
 }
 
 // SAUpdate changes a living SA; nil fields stay.

@@ -129,8 +129,23 @@ func (p *Plane) addOut(sa *ipsec.SA) error {
 	n.init(p, sa)
 	p.out[sa.ID] = n
 	p.byFlow[sa.Flow] = append(p.byFlow[sa.Flow], n)
+	if f.current.Load() != nil && sa.Defer > 0 {
+		n.later = time.AfterFunc(sa.Defer, func() { p.takeOver(n) })
+		return nil
+	}
 	p.serve(f, n)
 	return nil
+}
+
+// takeOver makes a deferred SA what its flow uses, unless a newer one does it
+// already.
+func (p *Plane) takeOver(sa *outSA) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sa.later = nil
+	if f := p.spd.Get(sa.sa.Flow); f != nil && !p.closed && p.out[sa.id] == sa && newest(p.byFlow[sa.sa.Flow]) == sa {
+		p.serve(f, sa)
+	}
 }
 
 // serve makes sa what flow f uses and sends what waited for it.
@@ -226,6 +241,9 @@ func (p *Plane) removeIn(sa *inSA) {
 // removeOut takes sa away; its flow falls back to the newest that is left.
 func (p *Plane) removeOut(sa *outSA) {
 	sa.stop()
+	if sa.later != nil {
+		sa.later.Stop()
+	}
 	delete(p.out, sa.id)
 	all := slices.DeleteFunc(p.byFlow[sa.sa.Flow], func(o *outSA) bool { return o == sa })
 	p.byFlow[sa.sa.Flow] = all

@@ -70,6 +70,7 @@ type outSA struct {
 	local  netip.AddrPort
 	remote atomic.Pointer[netip.AddrPort]
 	line   *line
+	later  *time.Timer // of a deferred one; under Plane.mu
 }
 
 // slow tells whether a cipher is sealed by workers.
