@@ -38,23 +38,7 @@ var errHelp = errors.New("help was asked for")
 // parseFlags reads the command line as getopt(3) does: -dvK, -DA=99, -D A=99.
 func parseFlags(args []string, help io.Writer) (*flags, error) {
 	f := &flags{}
-	fs := pflag.NewFlagSet("isakmpd", pflag.ContinueOnError)
-	fs.SetOutput(io.Discard)
-	fs.SortFlags = false
-	fs.BoolVarP(&f.opt.IPv4, "ipv4", "4", false, "use IPv4 alone")
-	fs.BoolVarP(&f.opt.IPv6, "ipv6", "6", false, "use IPv6 alone")
-	fs.StringVarP(&f.opt.Config, "config", "c", defaultConfig, "the configuration `file`, closed to others than its owner")
-	fs.BoolVarP(&f.check, "check", "C", false, "check the configuration, print what it means, and exit 0 or 1; needs no root")
-	fs.VarP((*levels)(&f.opt.Debug), "debug", "D", "debug level 0 to 99 of a class: a number from 0 to 10, its name, or A for all; may be repeated")
-	fs.BoolVarP(&f.foreground, "foreground", "d", false, "stay in the foreground, log to stderr")
-	fs.StringVarP(&f.opt.PIDFile, "pidfile", "i", defaultPID, "pid `file`, below "+daemon.RunDir)
-	fs.BoolVarP(&f.opt.NoPolicy, "no-policy", "K", false, "read no policy: whoever has a connection's key may use that connection")
-	fs.BoolVarP(&f.null, "no-ipsec", "n", false, "negotiate, but do not touch the IPsec stack")
-	encap := fs.StringP("encap-port", "N", strconv.Itoa(encapPort), "UDP-encapsulation `port`")
-	port := fs.StringP("port", "p", strconv.Itoa(ikePort), "IKE `port`, 500 or above 1024")
-	fs.StringVarP(&f.opt.Report, "report", "R", defaultReport, "report `file` for SIGUSR1, below "+daemon.RunDir)
-	fs.BoolVarP(&f.opt.NoNATT, "no-nat-traversal", "T", false, "no NAT traversal, and no UDP-encapsulation port")
-	fs.BoolVarP(&f.opt.Verbose, "verbose", "v", false, "a line for each phase 1 and phase 2 that is done")
+	fs, encap, port := f.set()
 	switch err := fs.Parse(args); {
 	case errors.Is(err, pflag.ErrHelp):
 		fmt.Fprintf(help, "%s\n%s", usageLine, fs.FlagUsages())
@@ -72,6 +56,29 @@ func parseFlags(args []string, help io.Writer) (*flags, error) {
 		return nil, err
 	}
 	return f, f.consistent()
+}
+
+// set declares the flags. Ports are read as text, so that what is wrong with one
+// is said in our words.
+func (f *flags) set() (fs *pflag.FlagSet, encap, port *string) {
+	fs = pflag.NewFlagSet("isakmpd", pflag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.SortFlags = false
+	fs.BoolVarP(&f.opt.IPv4, "ipv4", "4", false, "use IPv4 alone")
+	fs.BoolVarP(&f.opt.IPv6, "ipv6", "6", false, "use IPv6 alone")
+	fs.StringVarP(&f.opt.Config, "config", "c", defaultConfig, "the configuration `file`, closed to others than its owner")
+	fs.BoolVarP(&f.check, "check", "C", false, "check the configuration, print what it means, and exit 0 or 1; needs no root")
+	fs.VarP((*levels)(&f.opt.Debug), "debug", "D", "debug level 0 to 99 of a class: a number from 0 to 10, its name, or A for all; may be repeated")
+	fs.BoolVarP(&f.foreground, "foreground", "d", false, "stay in the foreground, log to stderr")
+	fs.StringVarP(&f.opt.PIDFile, "pidfile", "i", defaultPID, "pid `file`, below "+daemon.RunDir)
+	fs.BoolVarP(&f.opt.NoPolicy, "no-policy", "K", false, "read no policy: whoever has a connection's key may use that connection")
+	fs.BoolVarP(&f.null, "no-ipsec", "n", false, "negotiate, but do not touch the IPsec stack")
+	encap = fs.StringP("encap-port", "N", strconv.Itoa(encapPort), "UDP-encapsulation `port`")
+	port = fs.StringP("port", "p", strconv.Itoa(ikePort), "IKE `port`, 500 or above 1024")
+	fs.StringVarP(&f.opt.Report, "report", "R", defaultReport, "report `file` for SIGUSR1, below "+daemon.RunDir)
+	fs.BoolVarP(&f.opt.NoNATT, "no-nat-traversal", "T", false, "no NAT traversal, and no UDP-encapsulation port")
+	fs.BoolVarP(&f.opt.Verbose, "verbose", "v", false, "a line for each phase 1 and phase 2 that is done")
+	return fs, encap, port
 }
 
 // consistent says what in the command line contradicts itself.
