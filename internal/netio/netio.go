@@ -187,3 +187,14 @@ func (e *OpenError) Error() string {
 }
 
 func (e *OpenError) Unwrap() error { return e.Err }
+
+// Each visits the packets of the batch in their order: for a Conn that is not of
+// this package.
+func (b *SendBatch) Each(visit func(pkt []byte, local, remote netip.AddrPort)) {
+	for i := range b.msgs {
+		m := &b.msgs[i]
+		for _, pkt := range b.pkts[m.first:][:m.n] {
+			visit(pkt, m.local, m.remote)
+		}
+	}
+}
