@@ -197,9 +197,25 @@ func (e *Engine) lostChild(cs *connState) {
 			cs.retryAt = e.now.Add(e.between(e.cfg.RetransmitAfter, 80, 120))
 			cs.schedule(e)
 		}
-	case cs.dynamic && len(cs.children) == 0 && cs.busy == nil:
-		e.removeConn(cs)
+	default:
+		e.dropIdle(cs)
 	}
+}
+
+// dropIdle takes out a connection that was made for a peer and serves nothing
+// any more.
+func (e *Engine) dropIdle(cs *connState) {
+	if cs == nil || !cs.dynamic || len(cs.children) > 0 || cs.busy != nil || cs.waitsFor != nil || e.conns[cs.conn.Name] != cs {
+		return
+	}
+	for _, p := range e.up[upKey{cs.conn.Peer, cs.remoteID}] {
+		for _, q := range p.quicks {
+			if q.cs == cs && q.state != quickDone {
+				return
+			}
+		}
+	}
+	e.removeConn(cs)
 }
 
 // connFor finds the connection that quick mode's identities mean.
@@ -220,6 +236,9 @@ func (e *Engine) connFor(p *phase1, local, remote Net) *connState {
 	}
 	conn := *d
 	conn.Name = fmt.Sprintf("%s@%s/%s", d.Name, p.remote, remote)
+	for i := 2; e.conns[conn.Name] != nil; i++ { // another peer had this port before
+		conn.Name = fmt.Sprintf("%s@%s/%s#%d", d.Name, p.remote, remote, i)
+	}
 	conn.Peer, conn.Local, conn.Remote, conn.Active = p.peer, local, remote, false
 	cs := &connState{conn: &conn, dynamic: true, remoteID: string(p.idBody), remoteAddr: p.remote}
 	e.addConn(cs)
@@ -350,7 +369,8 @@ func (e *Engine) closeConn(cs *connState, reason string) {
 	}
 }
 
-// shutdown ends everything. Quiet leaves peers and SAs as they are.
+// shutdown ends everything. Quiet leaves peers and SAs as they are; what is not
+// agreed on yet comes to nothing in either case.
 func (e *Engine) shutdown(in Shutdown) {
 	e.stopped = true
 	for _, cs := range e.sortedConns() {
@@ -362,6 +382,9 @@ func (e *Engine) shutdown(in Shutdown) {
 		if p.neg == nil && !in.Quiet {
 			e.deletePhase1(p, "shutting down")
 			continue
+		}
+		for _, q := range sortedQuicks(p) {
+			e.abandonQuick(q, "shutting down")
 		}
 		e.endPhase1(p)
 	}

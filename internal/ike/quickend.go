@@ -69,6 +69,7 @@ func (e *Engine) endQuick(q *quick) {
 		q.cs.busy = nil
 	}
 	e.removeQuick(q)
+	e.dropIdle(q.cs)
 }
 
 func (e *Engine) addQuick(q *quick) {

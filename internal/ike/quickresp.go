@@ -11,7 +11,7 @@ import (
 )
 
 // quick1 takes the first message as responder.
-func (e *Engine) quick1(p *phase1, d Datagram, h isakmp.Header) *rejection {
+func (e *Engine) quick1(p *phase1, d Datagram, h isakmp.Header) (rej *rejection) {
 	if p.seen.full() {
 		return drop(FaultLimit, "too many exchanges under one ISAKMP SA")
 	}
@@ -44,6 +44,11 @@ func (e *Engine) quick1(p *phase1, d Datagram, h isakmp.Header) *rejection {
 		rej.failed.Theirs = describeSA(sa)
 		return rej
 	}
+	defer func() {
+		if rej != nil {
+			e.dropIdle(q.cs)
+		}
+	}()
 	cands, differs := candidates(q.cs.conn, sa, p.nat())
 	if len(cands) == 0 {
 		rej := kill(FaultIncompatible, doi.NotifyNoProposalChosen, "no proposal of the peer's is one of ours")
