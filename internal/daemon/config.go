@@ -61,7 +61,8 @@ func (d *Daemon) load() (*loaded, error) {
 		return nil, fmt.Errorf("%s: %w", d.opt.Config, err)
 	}
 	for _, w := range list {
-		l.warnings = append(l.warnings, strings.TrimRight(diag.List{w}.String(), "\n"))
+		text := strings.TrimRight(diag.List{w}.String(), "\n")
+		l.warnings = append(l.warnings, strings.Replace(text, ": warning: ", ": ", 1)) // the line's level says it
 	}
 	return l, nil
 }

@@ -183,8 +183,25 @@ func (h *fakeHost) Forwards(bool) (bool, error)           { return h.forwards, n
 // be made to fail.
 type carrying struct {
 	*null.Plane
-	mu  sync.Mutex
-	add func(sa *ipsec.SA) error // nil: works
+	mu    sync.Mutex
+	add   func(sa *ipsec.SA) error // nil: works
+	flows error                    // what ApplyFlows fails with
+}
+
+func (c *carrying) failFlows(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flows = err
+}
+
+func (c *carrying) ApplyFlows(ctx context.Context, changes []ipsec.FlowChange) error {
+	c.mu.Lock()
+	err := c.flows
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return c.Plane.ApplyFlows(ctx, changes)
 }
 
 func (c *carrying) Info() dataplane.Info {

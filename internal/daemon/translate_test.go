@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"oakley/internal/conf"
+	"oakley/internal/dataplane"
 	"oakley/internal/doi"
 	"oakley/internal/ike"
 	"oakley/internal/ipsec"
@@ -224,5 +225,33 @@ func TestThePolicyAllowsWhatTheConnectionOffersAndNothingElse(t *testing.T) {
 	q.Initiator = true
 	if a := d.judge(q); !a.Allow[0] {
 		t.Errorf("an Active-only connection was refused to ourselves: %s", a.Reason)
+	}
+}
+
+func TestADataPlaneThatLacksACipherIsNamed(t *testing.T) {
+	l := mustTranslate(t, east.conf())
+	info := dataplane.Info{Name: "small", Ciphers: []ipsec.Cipher{ipsec.CipherAESCBC}, Auths: []ipsec.Auth{ipsec.AuthHMACSHA256}}
+	if err := l.fits(info); err != nil {
+		t.Error(err)
+	}
+	info.Auths = []ipsec.Auth{ipsec.AuthHMACMD5}
+	err := l.fits(info)
+	if err == nil || !strings.Contains(err.Error(), "connection tunnel has suite QM-ESP-AES-SHA2-256-PFS-GRP31-SUITE, and the data plane small has no HMAC-SHA2-256") {
+		t.Errorf("%v", err)
+	}
+	info.Ciphers = []ipsec.Cipher{ipsec.CipherNull}
+	if err := l.fits(info); err == nil || !strings.Contains(err.Error(), "AES (CBC)") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAPeerOfTheOtherFamilyIsWarnedAbout(t *testing.T) {
+	text := strings.NewReplacer("Listen-on= 192.0.2.1", "").Replace(east.conf())
+	l := mustTranslate(t, text, func(o *Options) { o.IPv6 = true })
+	if w := strings.Join(l.warnings, "\n"); !strings.Contains(w, "peer far has an address of the other family") {
+		t.Errorf("warnings: %s", w)
+	}
+	if len(l.listen) != 1 || !l.listen[0].Is6() {
+		t.Errorf("listening on %v", l.listen)
 	}
 }
