@@ -1,6 +1,9 @@
 package iketest
 
-import "net/netip"
+import (
+	"net/netip"
+	"testing"
+)
 
 func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
@@ -15,3 +18,11 @@ func addr(s string) netip.Addr {
 type ipAddrPort = netip.AddrPort
 
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+// fewer is n, or a fraction of it under the race detector and in short mode.
+func fewer(n int) int {
+	if raceEnabled || testing.Short() {
+		return n/6 + 1
+	}
+	return n
+}

@@ -226,11 +226,7 @@ func lengthOf(t *testing.T, s step) int {
 // TestRandomWeather runs handshakes through networks that are bad in every way
 // at once.
 func TestRandomWeather(t *testing.T) {
-	runs := uint64(300)
-	if testing.Short() || raceEnabled {
-		runs = 40
-	}
-	for seed := range runs {
+	for seed := range uint64(fewer(300)) {
 		g := NewGateways(t, Setup{Seed: seed, Suites: []ike.Suite{PFSESP}, Active: seed%2 == 0})
 		g.Net = Link{
 			Latency: 20 * time.Millisecond, Jitter: time.Duration(seed%5) * time.Second,

@@ -31,6 +31,7 @@ type Plane struct {
 type liveSA struct {
 	sa     *ipsec.SA
 	remote netip.AddrPort // of one in UDP
+	from   time.Time      // when traffic may take it, if there is another
 	bytes  uint64
 	soft   bool // the soft limit was told
 	number int  // packets sent or received
@@ -133,6 +134,7 @@ func (p *Plane) install(sa *ipsec.SA) {
 		l.remote = sa.Encap.Remote
 	}
 	p.live[sa.ID] = l
+	l.from = w.Now.Add(sa.Defer)
 	if sa.ID.Dir == ipsec.Out {
 		p.newest[sa.Flow] = append(p.newest[sa.Flow], l)
 	}
@@ -176,6 +178,20 @@ func (p *Plane) update(o ike.UpdateSA) {
 	if r := o.Update.Remote; r != nil {
 		l.remote = *r
 	}
+}
+
+// outgoing is the SA that a flow's traffic takes now; nil: none.
+func (p *Plane) outgoing(f ipsec.FlowID) *liveSA {
+	sas := p.newest[f]
+	for i := len(sas) - 1; i >= 0; i-- {
+		if !sas[i].from.After(p.node.World.Now) {
+			return sas[i]
+		}
+	}
+	if len(sas) == 0 {
+		return nil
+	}
+	return sas[len(sas)-1]
 }
 
 // Live are the live SAs of one direction, by SPI.

@@ -85,7 +85,8 @@ func TestCrossingRekeys(t *testing.T) {
 			c.set(g)
 			b := g.bothWays(10 * time.Millisecond)
 			rekeys := 0
-			for range 100 {
+			rounds := fewer(100)
+			for range rounds {
 				before := Count[ike.Phase2Up](g.West)
 				expireSoft(g.West)
 				expireSoft(g.East)
@@ -98,8 +99,8 @@ func TestCrossingRekeys(t *testing.T) {
 			g.Run(4 * time.Minute)
 			b.finish()
 			g.oneOfEach()
-			if rekeys < 30 {
-				g.Errorf("only %d of 100 rounds made new SAs", rekeys)
+			if rekeys < rounds*3/10 {
+				g.Errorf("only %d of %d rounds made new SAs", rekeys, rounds)
 			}
 		})
 	}
@@ -132,7 +133,7 @@ func (g *Gateways) failing(p float64) {
 
 // TestBothStart: both sides start at the same moment, or nearly.
 func TestBothStart(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(fewer(60)) {
 		g := NewGateways(t, Setup{Seed: seed, Active: true})
 		g.Net.Latency = time.Duration(1+seed%4*40) * time.Millisecond
 		if seed%3 == 0 {
@@ -152,9 +153,10 @@ func TestBothStart(t *testing.T) {
 		if !g.RunUntil(10*time.Second, up) {
 			g.Fatalf("not up\n%s%s", g.West.Said(), g.East.Said())
 		}
-		b := g.bothWays(10 * time.Millisecond)
-		g.Run(4 * time.Minute)
+		b := g.bothWays(20 * time.Millisecond)
+		g.Run(100 * time.Second)
 		b.finish()
+		g.Run(2 * time.Minute)
 		g.oneOfEach()
 		for _, n := range []*Node{g.West, g.East} {
 			if Count[ike.Failed](n) > 0 {

@@ -81,6 +81,7 @@ func killed(t *testing.T, rekey, victim, starter string, after int) {
 	if !g.RunUntil(time.Minute, ok) {
 		g.Fatalf("no tunnel a minute after\n%s%s%s%s", g.West.Said(), g.East.Said(), g.West.dump(), g.East.dump())
 	}
+	g.Run(500 * time.Millisecond) // a new SA waits a little before it takes the traffic
 	g.MustCarry()
 	b := g.bothWays(20 * time.Millisecond)
 	g.Run(3 * time.Minute)

@@ -64,19 +64,18 @@ func (s *Stream) String() string {
 	return fmt.Sprintf("%s to %s: %d of %d arrived, lost %s", s.From.Name, s.To.Name, s.Received, s.Sent, strings.Join(why, ", "))
 }
 
-// Send sends one packet on the newest outgoing SA of the connection's flow.
+// Send sends one packet on the outgoing SA that the connection's flow takes.
 func (s *Stream) Send() {
 	s.Sent++
 	p := s.From.Plane
-	sas := p.newest[ipsec.FlowName(s.Conn, ipsec.Out)]
-	if len(sas) == 0 {
+	l := p.outgoing(ipsec.FlowName(s.Conn, ipsec.Out))
+	if l == nil {
 		s.Lost["no SA"]++
 		if s.Acquire {
 			p.acquire(s.Conn)
 		}
 		return
 	}
-	l := sas[len(sas)-1]
 	t := &Traffic{stream: s, sa: l.sa, udp: l.sa.Encap != nil}
 	from, to := netip.AddrPortFrom(s.From.Addr, 0), netip.AddrPortFrom(l.sa.ID.Dst, 0)
 	if t.udp {
