@@ -11,7 +11,9 @@ import (
 	"strconv"
 	"strings"
 
+	//lint:ignore SA1019 old peers speak it
 	"golang.org/x/crypto/blowfish"
+	//lint:ignore SA1019 old peers speak it
 	"golang.org/x/crypto/cast5"
 
 	"oakley/internal/ipsec"

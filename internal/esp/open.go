@@ -3,7 +3,6 @@ package esp
 import (
 	"bytes"
 	"crypto/subtle"
-	"encoding/binary"
 
 	"oakley/internal/ipsec"
 )
@@ -53,12 +52,7 @@ func (t *Transform) Open(pkt []byte, seqHigh uint32) (inner []byte, next uint8, 
 
 func (t *Transform) verify(pkt []byte, end int, seqHigh uint32) bool {
 	s := t.mac.alg.get()
-	var high []byte
-	if t.esn {
-		binary.BigEndian.PutUint32(s.esn[:], seqHigh)
-		high = s.esn[:]
-	}
-	ok := subtle.ConstantTimeCompare(t.mac.sum(s, pkt[:end], high), pkt[end:]) == 1
+	ok := subtle.ConstantTimeCompare(t.mac.sum(s, pkt[:end], t.highBytes(s, seqHigh)), pkt[end:]) == 1
 	t.mac.alg.put(s)
 	return ok
 }

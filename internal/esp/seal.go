@@ -57,31 +57,71 @@ func (t *Transform) Seal(buf []byte, off, n int, next uint8, seq uint64) (pkt []
 	binary.BigEndian.PutUint32(pkt, t.spi)
 	binary.BigEndian.PutUint32(pkt[4:], uint32(seq))
 
-	if t.aead != nil {
-		t.sealAEAD(pkt, end, seq)
-		return pkt, nil
-	}
 	if t.block != nil && t.ivGen == nil {
 		return nil, ErrIncoming
 	}
-	t.sealCBC(pkt, end, seq)
+	alg := hashes[0]
+	if t.mac != nil {
+		alg = t.mac.alg
+	}
+	s := alg.get()
+	t.makeIV(s, pkt[baseHeader:head], seq)
+	t.protect(s, pkt, end, uint32(seq>>32))
+	alg.put(s)
 	return pkt, nil
 }
 
-// sealAEAD encrypts and authenticates with a combined mode. The IV is the
-// sequence number: RFC 4106 section 3.1 asks for one that is used once.
-func (t *Transform) sealAEAD(pkt []byte, end int, seq uint64) {
-	head := t.HeaderLen()
-	binary.BigEndian.PutUint64(pkt[baseHeader:], seq)
-	alg := hashes[0]
-	s := alg.get()
-	nonce, aad := t.nonceAndAAD(s, pkt, uint32(seq>>32))
-	if t.icvLen < t.aead.Overhead() {
-		t.sealShort(s, pkt, end, nonce, aad)
-	} else {
-		t.aead.Seal(pkt[head:head], nonce, pkt[head:end], aad)
+// makeIV fills in the IV. Combined modes ask for one that is used once (RFC 4106
+// section 3.1): the sequence number. CBC asks for one that nobody can foretell
+// (RFC 3602 section 3): the sequence number encrypted under the SA's IV key,
+// which costs one block instead of a call for randomness, and never repeats with
+// 16 bytes. Eight-byte blocks take the first half.
+func (t *Transform) makeIV(s *scratch, iv []byte, seq uint64) {
+	if t.aead != nil {
+		binary.BigEndian.PutUint64(iv, seq)
+		return
 	}
-	alg.put(s)
+	if t.block == nil {
+		return
+	}
+	clear(s.block[:8])
+	binary.BigEndian.PutUint64(s.block[8:], seq)
+	t.ivGen.Encrypt(s.block[:], s.block[:])
+	copy(iv, s.block[:])
+}
+
+// protect encrypts a packet that is otherwise complete, up to end, and puts the
+// ICV behind.
+func (t *Transform) protect(s *scratch, pkt []byte, end int, seqHigh uint32) {
+	switch {
+	case t.aead != nil:
+		head := t.HeaderLen()
+		nonce, aad := t.nonceAndAAD(s, pkt, seqHigh)
+		if t.icvLen < t.aead.Overhead() {
+			t.sealShort(s, pkt, end, nonce, aad)
+			return
+		}
+		t.aead.Seal(pkt[head:head], nonce, pkt[head:end], aad)
+		return
+	case t.block == nil:
+	case t.ivLen == 16:
+		encryptCBC16(t.block, pkt[baseHeader:end])
+	default:
+		encryptCBC8(t.block, pkt[baseHeader:end])
+	}
+	if t.mac != nil {
+		copy(pkt[end:], t.mac.sum(s, pkt[:end], t.highBytes(s, seqHigh)))
+	}
+}
+
+// highBytes is what is authenticated behind the packet and not sent: the high
+// half of an extended sequence number (RFC 4303 section 2.2.1).
+func (t *Transform) highBytes(s *scratch, seqHigh uint32) []byte {
+	if !t.esn {
+		return nil
+	}
+	binary.BigEndian.PutUint32(s.esn[:], seqHigh)
+	return s.esn[:]
 }
 
 // nonceAndAAD puts together the nonce, salt and IV (RFC 4106 section 4), and
@@ -97,42 +137,4 @@ func (t *Transform) nonceAndAAD(s *scratch, pkt []byte, seqHigh uint32) (nonce, 
 	binary.BigEndian.PutUint32(s.aad[4:], seqHigh)
 	copy(s.aad[8:], pkt[4:8])
 	return s.block[:12], s.aad[:12]
-}
-
-// sealCBC encrypts with a block cipher, or not at all, and then authenticates
-// header, IV and ciphertext.
-func (t *Transform) sealCBC(pkt []byte, end int, seq uint64) {
-	alg := hashes[0]
-	if t.mac != nil {
-		alg = t.mac.alg
-	}
-	s := alg.get()
-	if t.block != nil {
-		t.makeIV(s, pkt[baseHeader:baseHeader+t.ivLen], seq)
-		if t.ivLen == 16 {
-			encryptCBC16(t.block, pkt[baseHeader:end])
-		} else {
-			encryptCBC8(t.block, pkt[baseHeader:end])
-		}
-	}
-	if t.mac != nil {
-		var high []byte
-		if t.esn {
-			binary.BigEndian.PutUint32(s.esn[:], uint32(seq>>32))
-			high = s.esn[:]
-		}
-		copy(pkt[end:], t.mac.sum(s, pkt[:end], high))
-	}
-	alg.put(s)
-}
-
-// makeIV encrypts the sequence number under the SA's IV key. CBC wants an IV
-// that nobody can foretell (RFC 3602 section 3); a counter under a secret key
-// is that, never repeats with 16 bytes, and costs one block instead of a call
-// for randomness. Eight-byte blocks take the first half.
-func (t *Transform) makeIV(s *scratch, iv []byte, seq uint64) {
-	clear(s.block[:8])
-	binary.BigEndian.PutUint64(s.block[8:], seq)
-	t.ivGen.Encrypt(s.block[:], s.block[:])
-	copy(iv, s.block[:])
 }

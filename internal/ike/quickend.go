@@ -2,9 +2,10 @@ package ike
 
 import (
 	"fmt"
-	"oakley/internal/ipsec"
 	"slices"
 	"time"
+
+	"oakley/internal/ipsec"
 )
 
 // finishQuick hands the SAs over; what stays is the cache for duplicates.

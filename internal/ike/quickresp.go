@@ -3,11 +3,12 @@ package ike
 import (
 	"bytes"
 	"fmt"
+	"slices"
+
 	"oakley/internal/dh"
 	"oakley/internal/doi"
 	"oakley/internal/ipsec"
 	"oakley/internal/isakmp"
-	"slices"
 )
 
 // quick1 takes the first message as responder.

@@ -156,13 +156,11 @@ func (w *pool) deliver(j *job) {
 
 // lost counts the packets of a job that nobody took.
 func (w *pool) lost(j *job) {
-	d := &w.p.drops
 	if j.out != nil {
-		d = &j.out.drops
+		j.out.drops[ipsec.DropQueueFull].Add(uint64(j.n))
 	} else {
-		d = &j.in.drops
+		j.in.drops[ipsec.DropQueueFull].Add(uint64(j.n))
 	}
-	d[ipsec.DropQueueFull].Add(uint64(j.n))
 	w.free.Put(j)
 }
 
