@@ -10,9 +10,18 @@ import (
 	"oakley/internal/oakley"
 )
 
-// defaultKeyBits is the key length of a cipher whose attribute is missing.
-// RFC 3602 section 5.1 demands the attribute; peers that leave it out mean 128.
+// defaultKeyBits is the key length of an AES transform without the attribute.
+// RFC 3602 section 5.1 demands it; peers that leave it out mean 128.
 const defaultKeyBits = 128
+
+// phase1Bits is the key length that an offer comes to. Blowfish without the
+// attribute has 448 bits (RFC 2409 appendix B).
+func phase1Bits(o *ikeOffer) int {
+	if o.keyBits == 0 && o.cipher == doi.CipherBlowfish {
+		return 448
+	}
+	return orBits(o.keyBits)
+}
 
 // chosenIKE is what both sides agreed on for an ISAKMP SA.
 type chosenIKE struct {
@@ -224,8 +233,8 @@ func (t *Phase1Transform) differences(o *ikeOffer) []difference {
 	}
 	if t.Cipher != 0 && t.Cipher != o.cipher {
 		note("encryption", t.Cipher, missing(o.cipher == 0, o.cipher))
-	} else if !t.KeyLength.IsZero() && !t.KeyLength.Accepts(uint64(orBits(o.keyBits))) {
-		note("key length", rangeText(t.KeyLength), orBits(o.keyBits))
+	} else if !t.KeyLength.IsZero() && !t.KeyLength.Accepts(uint64(phase1Bits(o))) {
+		note("key length", rangeText(t.KeyLength), phase1Bits(o))
 	}
 	if t.Hash != 0 && t.Hash != o.hash {
 		note("hash", t.Hash, missing(o.hash == 0, o.hash))
@@ -276,7 +285,7 @@ func rangeText(r Range) string {
 func (o *ikeOffer) agree() (c chosenIKE, err error) {
 	c = chosenIKE{suite: oakley.Suite{Cipher: o.cipher, KeyBits: o.keyBits, Hash: o.hash}, group: o.group, auth: o.auth}
 	if o.keyBits == 0 && !fixedKey(o.cipher) {
-		c.suite.KeyBits = defaultKeyBits
+		c.suite.KeyBits = phase1Bits(o)
 	}
 	if err := c.suite.Check(); err != nil {
 		return c, err
