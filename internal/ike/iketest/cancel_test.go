@@ -119,7 +119,10 @@ func TestResultsOfNobody(t *testing.T) {
 	before, requests := string(g.East.Engine.Dump()), fmt.Sprint(g.East.Requests)
 	for id := range ike.RequestID(300) {
 		for _, in := range []ike.Input{
-			ike.SPIAllocated{ID: id, SPI: 4096}, ike.SAInstalled{ID: id}, ike.DHDone{ID: id}, ike.PolicyAnswer{ID: id, Allow: []bool{true}},
+			ike.SPIAllocated{ID: id, SPI: 4096},
+			ike.SAInstalled{ID: id},
+			ike.DHDone{ID: id},
+			ike.PolicyAnswer{ID: id, Allow: []bool{true}},
 			ike.SAInstalled{ID: id, Err: errFull},
 		} {
 			g.East.Handle(in)
