@@ -84,7 +84,14 @@ func (s *splitter) start(hdr vnetHdr, pkt []byte) error {
 	default:
 		return fmt.Errorf("%w: segmentation type %d", errVnet, hdr.gsoType)
 	}
-	if s.transport < 20 || (s.v6 && s.transport < 40) || s.payload <= s.transport || s.payload >= len(pkt) {
+	least := s.transport + 8
+	if s.proto == unix.IPPROTO_TCP {
+		least = s.transport + 20
+	}
+	if s.transport < 20 || (s.v6 && s.transport < 40) || s.payload < least || s.payload >= len(pkt) {
+		return errVnet
+	}
+	if !s.v6 && int(pkt[0]&15)*4 > s.transport {
 		return errVnet
 	}
 	if !s.v6 {
