@@ -151,15 +151,25 @@ func flowOf(conn string, d ipsec.Direction) ipsec.FlowID {
 	return ipsec.FlowName(conn, d)
 }
 
-// peerFor finds the peer at an address: the one that names it, else the
-// default.
-func (c *Config) peerFor(a netip.Addr) *Peer {
+// peersByAddr is an index of the peers with an address; the first one of an
+// address counts.
+func (c *Config) peersByAddr() map[netip.Addr]*Peer {
+	m := make(map[netip.Addr]*Peer, len(c.Peers))
 	for _, p := range c.Peers {
-		if p.Address == a {
-			return p
+		if p.Address.IsValid() && m[p.Address] == nil {
+			m[p.Address] = p
 		}
 	}
-	return c.DefaultPeer
+	return m
+}
+
+// peerAt finds the peer at an address: the one that names it, else the default.
+// Strangers' first messages come here, so it does not search.
+func (e *Engine) peerAt(a netip.Addr) *Peer {
+	if p := e.peerIndex[a]; p != nil {
+		return p
+	}
+	return e.cfg.DefaultPeer
 }
 
 func (c *Config) peer(name string) *Peer {

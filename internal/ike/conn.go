@@ -449,7 +449,7 @@ func (e *Engine) reload(cfg *Config) {
 		}
 	}
 	e.adopt(cfg, kept)
-	e.cfg = cfg
+	e.cfg, e.peerIndex = cfg, cfg.peersByAddr()
 	if e.started {
 		e.start()
 	}

@@ -24,11 +24,12 @@ import (
 // Engine negotiates for one host. It is not safe for concurrent use: one
 // goroutine owns it.
 type Engine struct {
-	cfg     *Config
-	rand    io.Reader
-	now     time.Time
-	started bool
-	stopped bool
+	cfg       *Config
+	peerIndex map[netip.Addr]*Peer
+	rand      io.Reader
+	now       time.Time
+	started   bool
+	stopped   bool
 
 	out  []Output
 	head int
@@ -63,7 +64,7 @@ type firstKey struct {
 // New makes an engine. rand gives cookies, nonces, message IDs and jitter.
 func New(cfg *Config, rand io.Reader) *Engine {
 	e := &Engine{
-		cfg: cfg.Defaults(), rand: rand,
+		cfg: cfg.Defaults(), peerIndex: cfg.peersByAddr(), rand: rand,
 		requests: map[RequestID]*request{},
 		sas:      map[cookiePair]*phase1{},
 		byCookie: map[isakmp.Cookie]*phase1{},

@@ -350,8 +350,8 @@ func (e *Engine) isFirstContact(p *phase1) bool {
 			return false
 		}
 	}
-	for _, q := range e.sas {
-		if q != p && q.peer == p.peer && q.remote.Addr() == p.remote.Addr() {
+	for _, q := range e.up[upKey{p.peer, ""}] {
+		if q.remote.Addr() == p.remote.Addr() {
 			return false
 		}
 	}

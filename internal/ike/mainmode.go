@@ -229,7 +229,7 @@ func (e *Engine) mainFirst(d Datagram, h isakmp.Header) {
 		return
 	}
 	sa, at, _ := payload[*isakmp.SA](m)
-	peer := e.cfg.peerFor(d.Remote.Addr())
+	peer := e.peerAt(d.Remote.Addr())
 	if peer == nil {
 		e.emit(Failed{
 			Phase: 1, Role: Responder, Local: d.Local, Remote: d.Remote,
