@@ -2,164 +2,282 @@ package userspace
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"oakley/internal/ipsec"
 )
 
-// filter is our table of nftables. It drops what a require flow says is to be
-// protected and is not: on its way in, before it is routed anywhere, and on its
-// way out, should a route of somebody else's be faster than ours. It stays when
-// we crash.
-type filter struct {
-	opt   *Options
-	dev   string
-	conn  *nftables.Conn
-	table *nftables.Table
-}
+// Packet-filter rules, in a table of our own. Chain clear_in drops what a flow
+// protects and did not come out of our device; it is asked for packets to this
+// host and for forwarded ones. Chain clear_out drops what a flow protects and
+// would leave by another device without our mark: routes see to it that there is
+// no such packet; if somebody breaks the routes, there is silence instead of a
+// leak. The table stays when the process dies.
 
 const filterTable = "oakley"
 
-func newFilter(o *Options, dev string) (*filter, error) {
-	if o.NoFilters {
-		return nil, errors.New("switched off")
-	}
-	conn, err := nftables.New(nftables.AsLasting())
+// socketBuffer is for transactions with many flows, in bytes.
+const socketBuffer = 32 << 20
+
+type filter struct {
+	nft   *nftables.Conn
+	table *nftables.Table
+	dev   string
+	mark  uint32
+	ports []uint16 // of IKE and ESP in UDP, which come in clear by nature
+	made  bool
+	old   map[string][]*nftables.Rule // by chain, a predecessor's
+}
+
+func newFilter(dev string, mark uint32, encapPort uint16) (*filter, error) {
+	nft, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
+		_ = c.SetWriteBuffer(socketBuffer) // with the default, fewer flows fit a transaction
+		_ = c.SetReadBuffer(socketBuffer)
+		return nil
+	}))
 	if err != nil {
 		return nil, err
 	}
-	f := &filter{opt: o, dev: dev, conn: conn, table: &nftables.Table{Name: filterTable, Family: nftables.TableFamilyINet}}
-	if _, err := conn.ListTablesOfFamily(nftables.TableFamilyINet); err != nil {
-		conn.CloseLasting()
+	f := &filter{
+		nft: nft, dev: dev, mark: mark, ports: []uint16{500, encapPort},
+		table: &nftables.Table{Name: filterTable, Family: nftables.TableFamilyINet},
+	}
+	if err := f.findOld(); err != nil {
+		_ = nft.CloseLasting()
 		return nil, err
 	}
 	return f, nil
 }
 
-// set replaces the whole table in one transaction of the kernel's.
+const (
+	chainIn  = "clear_in"
+	chainOut = "clear_out"
+)
+
+// findOld reads the rules of a predecessor that died.
+func (f *filter) findOld() error {
+	tables, err := f.nft.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		if t.Name != filterTable {
+			continue
+		}
+		f.made = true
+		f.old = map[string][]*nftables.Rule{}
+		for _, name := range []string{chainIn, chainOut} {
+			rules, err := f.nft.GetRules(f.table, &nftables.Chain{Name: name, Table: f.table})
+			if err != nil {
+				continue // the table is a stranger's, or half made: nothing to keep
+			}
+			f.old[name] = rules
+		}
+	}
+	return nil
+}
+
+func (f *filter) hasOld() bool { return f.old != nil }
+
+func (f *filter) forget() { f.old = nil }
+
+// set replaces the whole table in one transaction.
 func (f *filter) set(flows []ipsec.Flow) error {
-	f.conn.AddTable(f.table)
-	f.conn.DelTable(f.table)
-	f.conn.AddTable(f.table)
-	accept := nftables.ChainPolicyAccept
-	in := f.conn.AddChain(&nftables.Chain{
-		Name: "in", Table: f.table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting,
-		Priority: nftables.ChainPriorityRaw, Policy: &accept,
-	})
-	out := f.conn.AddChain(&nftables.Chain{
-		Name: "out", Table: f.table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPostrouting,
-		Priority: nftables.ChainPriorityRef(*nftables.ChainPriorityNATSource - 10), Policy: &accept,
-	})
-	f.exempt(in, out)
-	for i := range flows {
-		fl := &flows[i]
-		switch {
-		case fl.Type == ipsec.FlowBypass:
-			f.rule(chainOf(fl, in, out), append(match(fl.Selector), &expr.Verdict{Kind: expr.VerdictAccept})...)
-		case fl.Type == ipsec.FlowRequire || fl.Type == ipsec.FlowDontAcq || fl.Type == ipsec.FlowDeny:
-			local := fl.Selector.Src
-			if fl.Dir == ipsec.In {
-				local = fl.Selector.Dst
-			}
-			if fl.Selector.Src.Overlaps(fl.Selector.Dst) {
-				// The remote network holds the local one: what stays there is no
-				// business of the tunnel's.
-				f.rule(chainOf(fl, in, out), append(match(ipsec.Selector{Src: local, Dst: local}), &expr.Verdict{Kind: expr.VerdictAccept})...)
-			}
-			f.rule(chainOf(fl, in, out), append(match(fl.Selector), &expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop})...)
+	if f.made {
+		f.nft.DelTable(f.table)
+	}
+	if len(flows) == 0 && !f.hasOld() {
+		if err := f.nft.Flush(); err != nil {
+			return fmt.Errorf("nftables: %w", err)
 		}
-	}
-	return f.conn.Flush()
-}
-
-func chainOf(f *ipsec.Flow, in, out *nftables.Chain) *nftables.Chain {
-	if f.Dir == ipsec.In {
-		return in
-	}
-	return out
-}
-
-func (f *filter) rule(c *nftables.Chain, e ...expr.Any) {
-	f.conn.AddRule(&nftables.Rule{Table: f.table, Chain: c, Exprs: e})
-}
-
-// exempt lets through what is ours: our device, our sockets' packets, and, for
-// flows between the tunnel's ends themselves, ESP and IKE.
-func (f *filter) exempt(in, out *nftables.Chain) {
-	name := make([]byte, unix.IFNAMSIZ)
-	copy(name, f.dev)
-	pass := &expr.Verdict{Kind: expr.VerdictAccept}
-	f.rule(in, &expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, eq(name), pass)
-	f.rule(out, &expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, eq(name), pass)
-	f.rule(out, &expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, eq(binaryutil.NativeEndian.PutUint32(f.opt.Mark)), pass)
-	f.rule(in, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, eq([]byte{unix.IPPROTO_ESP}), pass)
-	for _, port := range []uint16{500, f.opt.EncapPort} {
-		f.rule(in, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, eq([]byte{unix.IPPROTO_UDP}),
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}, eq(binary.BigEndian.AppendUint16(nil, port)), pass)
-	}
-	// Neighbour discovery is the link's own, whatever the flows say.
-	for _, typ := range []byte{133, 134, 135, 136} {
-		for _, c := range []*nftables.Chain{in, out} {
-			f.rule(c, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, eq([]byte{unix.IPPROTO_ICMPV6}),
-				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1}, eq([]byte{typ}), pass)
-		}
-	}
-}
-
-func eq(data []byte) expr.Any { return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data} }
-
-// match is a selector as expressions.
-func match(s ipsec.Selector) []expr.Any {
-	proto, srcAt, dstAt := byte(unix.NFPROTO_IPV4), uint32(12), uint32(16)
-	if s.Dst.Addr().Is6() {
-		proto, srcAt, dstAt = unix.NFPROTO_IPV6, 8, 24
-	}
-	e := []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, eq([]byte{proto})}
-	e = append(e, network(s.Src, srcAt)...)
-	e = append(e, network(s.Dst, dstAt)...)
-	if s.Proto != 0 {
-		e = append(e, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, eq([]byte{s.Proto}))
-	}
-	for i, port := range []uint16{s.SrcPort, s.DstPort} {
-		if port != 0 && s.Proto != 0 {
-			e = append(e, &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: uint32(2 * i), Len: 2},
-				eq(binary.BigEndian.AppendUint16(nil, port)))
-		}
-	}
-	return e
-}
-
-func network(p netip.Prefix, at uint32) []expr.Any {
-	if p.Bits() == 0 {
+		f.made = false
 		return nil
 	}
-	addr := p.Masked().Addr().AsSlice()
-	n := uint32(len(addr))
-	mask := make([]byte, n)
+	f.nft.AddTable(f.table)
+	in, out := f.chain(chainIn, nil, 0), f.chain(chainOut, nil, 0)
+	f.fill(in, withLocal(flows, ipsec.In))
+	f.fill(out, withLocal(flows, ipsec.Out))
+
+	input := f.chain("input", nftables.ChainHookInput, -10)
+	forward := f.chain("forward", nftables.ChainHookForward, -10)
+	post := f.chain("postrouting", nftables.ChainHookPostrouting, -150) // before addresses are translated
+	f.rule(input, "", iface(expr.MetaKeyIIFNAME, expr.CmpOpEq, "lo"), accept())
+	f.rule(input, "", l4proto(unix.IPPROTO_ESP), accept())
+	for _, p := range f.ports {
+		f.rule(input, "", l4proto(unix.IPPROTO_UDP), port(2, p), accept())
+	}
+	f.rule(input, "", jump(chainIn))
+	f.rule(forward, "", jump(chainIn))
+	f.rule(post, "", iface(expr.MetaKeyOIFNAME, expr.CmpOpEq, "lo"), accept())
+	f.rule(post, "", jump(chainOut))
+	if err := f.nft.Flush(); err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	f.made = true
+	return nil
+}
+
+func (f *filter) close() error {
+	err := f.set(nil)
+	_ = f.nft.CloseLasting()
+	return err
+}
+
+func (f *filter) chain(name string, hook *nftables.ChainHook, priority nftables.ChainPriority) *nftables.Chain {
+	c := &nftables.Chain{Name: name, Table: f.table}
+	if hook != nil {
+		policy := nftables.ChainPolicyAccept
+		c.Type, c.Hooknum, c.Priority, c.Policy = nftables.ChainTypeFilter, hook, &priority, &policy
+	}
+	return f.nft.AddChain(c)
+}
+
+// fill writes the flows' rules, and behind them a predecessor's.
+func (f *filter) fill(c *nftables.Chain, flows []ipsec.Flow) {
+	for _, t := range []uint8{133, 134, 135, 136, 137} { // neighbours and routers of a link, never forwarded
+		f.rule(c, "", l4proto(unix.IPPROTO_ICMPV6), is(&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Len: 1}, t), back())
+	}
+	for _, p := range linkScope {
+		f.rule(c, "", addr(p, false), back())
+	}
+	ours := iface(expr.MetaKeyIIFNAME, expr.CmpOpNeq, f.dev)
+	if c.Name == chainOut {
+		ours = concat(iface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, f.dev), markIsNot(f.mark))
+	}
+	for i := range flows {
+		fl := &flows[i]
+		if mayClear(fl.Type) {
+			f.rule(c, string(fl.ID), selector(fl.Selector, false), back())
+			continue
+		}
+		f.rule(c, string(fl.ID), ours, selector(fl.Selector, false), drop())
+		if s := fl.Selector; s.SrcPort|s.DstPort != 0 {
+			// A fragment without ports may belong to such a flow.
+			f.rule(c, string(fl.ID)+" (fragments)", ours, selector(s, true), drop())
+		}
+	}
+	for _, r := range f.old[c.Name] {
+		f.nft.AddRule(&nftables.Rule{Table: f.table, Chain: c, Exprs: r.Exprs, UserData: r.UserData})
+	}
+}
+
+// linkScope are destinations that never leave a link and that no tunnel carries.
+var linkScope = []netip.Prefix{
+	netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("224.0.0.0/24"), netip.MustParsePrefix("ff02::/16"),
+}
+
+func (f *filter) rule(c *nftables.Chain, comment string, parts ...[]expr.Any) {
+	r := &nftables.Rule{Table: f.table, Chain: c, Exprs: concat(parts...)}
+	if comment != "" {
+		r.UserData = userdata.AppendString(nil, userdata.TypeComment, comment[:min(len(comment), 120)])
+	}
+	f.nft.AddRule(r)
+}
+
+func concat(parts ...[]expr.Any) (all []expr.Any) {
+	for _, p := range parts {
+		all = append(all, p...)
+	}
+	return all
+}
+
+// is loads something and compares it with a value.
+func is(load expr.Any, value ...byte) []expr.Any {
+	return []expr.Any{load, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: value}}
+}
+
+func iface(key expr.MetaKey, op expr.CmpOp, name string) []expr.Any {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: b}}
+}
+
+func markIsNot(mark uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(mark)},
+	}
+}
+
+func l4proto(p uint8) []expr.Any { return is(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, p) }
+
+// port compares the port at an offset of the transport header.
+func port(offset uint32, p uint16) []expr.Any {
+	return is(&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 2}, byte(p>>8), byte(p))
+}
+
+func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }
+func accept() []expr.Any                       { return verdict(expr.VerdictAccept) }
+func back() []expr.Any                         { return verdict(expr.VerdictReturn) }
+func drop() []expr.Any                         { return concat([]expr.Any{&expr.Counter{}}, verdict(expr.VerdictDrop)) }
+
+func jump(chain string) []expr.Any {
+	return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}
+}
+
+// addr compares source or destination with a prefix, and the family with it.
+func addr(p netip.Prefix, src bool) []expr.Any {
+	size, offset, family := uint32(4), uint32(16), byte(unix.NFPROTO_IPV4)
+	if src {
+		offset = 12
+	}
+	if p.Addr().Is6() {
+		size, offset, family = 16, 24, unix.NFPROTO_IPV6
+		if src {
+			offset = 8
+		}
+	}
+	all := is(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, family)
+	if p.Bits() == 0 {
+		return all
+	}
+	mask := make([]byte, size)
 	for i := range p.Bits() {
 		mask[i/8] |= 0x80 >> (i % 8)
 	}
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: at, Len: n},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: n, Mask: mask, Xor: make([]byte, n)},
-		eq(addr),
-	}
+	return append(all,
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: size, Mask: mask, Xor: make([]byte, size)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()})
 }
 
-// close removes the table.
-func (f *filter) close() error {
-	f.conn.AddTable(f.table)
-	f.conn.DelTable(f.table)
-	err := f.conn.Flush()
-	if err != nil {
-		err = fmt.Errorf("the packet-filter rules cannot be removed: %w", err)
+// selector matches a flow's packets; fragments: instead of ports, fragments that
+// are not the first.
+func selector(s ipsec.Selector, fragments bool) []expr.Any {
+	all := concat(addr(s.Src, true), addr(s.Dst, false))
+	if s.Proto != 0 {
+		all = append(all, l4proto(s.Proto)...)
 	}
-	return errors.Join(err, f.conn.CloseLasting())
+	if fragments {
+		return append(all, laterFragment(s.Dst.Addr().Is6())...)
+	}
+	if s.SrcPort != 0 {
+		all = append(all, port(0, s.SrcPort)...)
+	}
+	if s.DstPort != 0 {
+		all = append(all, port(2, s.DstPort)...)
+	}
+	return all
+}
+
+func laterFragment(v6 bool) []expr.Any {
+	var load expr.Any = &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2}
+	mask := binary.BigEndian.AppendUint16(nil, 0x1fff)
+	if v6 {
+		load = &expr.Exthdr{DestRegister: 1, Type: 44, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6}
+		mask = binary.BigEndian.AppendUint16(nil, 0xfff8)
+	}
+	return []expr.Any{
+		load,
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: mask, Xor: []byte{0, 0}},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{0, 0}},
+	}
 }

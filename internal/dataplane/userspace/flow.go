@@ -264,8 +264,8 @@ func (p *Plane) translate(changes []ipsec.FlowChange) (do, undo []ipsec.Change[f
 			return nil, nil, err
 		}
 		if c.Flow.Dir == ipsec.Out && mayClear(c.Flow.Type) {
-			if err := p.openPlain(c.Flow.Selector.Dst.Addr().Is6()); err != nil {
-				return nil, nil, fmt.Errorf("flow %q: %w", id, err)
+			if v6 := c.Flow.Selector.Dst.Addr().Is6(); v6 && p.plain[1] == nil || !v6 && p.plain[0] == nil {
+				return nil, nil, fmt.Errorf("flow %q of type %s: no socket of its family to send in clear: %w", id, c.Flow.Type, dataplane.ErrUnsupported)
 			}
 		}
 		f := &flow{Flow: c.Flow}

@@ -1,7 +1,6 @@
 package userspace
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +8,9 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,359 +18,424 @@ import (
 	"oakley/internal/ipsec"
 )
 
-// kernel is the System of a real host: routing rules lead what a flow protects
-// into a table of our own, whose routes lead into the device. Behind each of
-// them stands an unreachable one: when the device goes, with a process that
-// crashed, nothing finds another way.
-//
-//	priority      marked packets (ours, sealed)         main
-//	priority + 1  to a flow's own network                main, without its default route
-//	priority + 2  from a flow's network to the remote    our table
-//	priority + 3  without a source yet, to the remote    our table
-//
-// The last one is for programs of this host that leave the source address to
-// the system: they get one inside the flow, if this host has one there.
-type kernel struct {
-	opt    *Options
-	log    *slog.Logger
-	nl     *netlink.Handle
-	link   netlink.Link
-	filter *filter // nil: none
-	why    string  // there is none
-	state  routing // what is there now
-}
+// Routing. Every flow that protects has a rule "from its source to its
+// destination, look into our table", and the table a route for the destination
+// to the device with an unreachable one behind it: when the process dies, the
+// device goes and takes its routes along, rules and unreachable routes stay, and
+// nothing that was protected leaves in clear. Rules in front keep packets with
+// our mark out, which then find the main table or nothing at all.
 
-// routing is a set of rules and routes of ours, by what identifies them.
-type routing struct {
-	rules  map[ruleKey]bool
-	routes map[routeKey]netip.Addr // the source to prefer, if any
-}
+const (
+	ourProto          = 113 // rtnetlink's protocol number of what we made
+	levels            = 1000
+	firstLevel        = 10 // of rules for flows; before it those for marked packets
+	metricTUN         = 10
+	metricUnreachable = 1 << 24
+)
 
+// ruleKey is a routing rule. Zero fields match all.
 type ruleKey struct {
-	v6       bool
-	step     int // after the first priority
-	src, dst netip.Prefix
+	priority     int
+	v6           bool
+	src, dst     netip.Prefix // invalid: all
+	proto        uint8
+	sport, dport uint16
+	mark         uint32
+	table        int  // 0: unreachable
+	near         bool // not the table's default route
+	own          bool // of this host's own packets alone
 }
 
+// routeKey is a route of our table.
 type routeKey struct {
 	dst         netip.Prefix
 	unreachable bool
+	src         netip.Addr // preferred source; invalid: the kernel's choice
 }
 
-// Metrics of the two routes to a network: the device, and what is behind it.
-const (
-	metricTUN         = 10
-	metricUnreachable = 4000
-)
+// kernel is the System of the network namespace it was made in.
+type kernel struct {
+	log      *slog.Logger
+	nl       *netlink.Handle
+	filter   *filter // nil: none
+	dev      string
+	index    int
+	mark     uint32
+	table    int
+	priority int
+	detail   string
 
-// newKernel opens what is needed in the network namespace of this thread, and
-// takes over what a predecessor left.
+	mu     sync.Mutex
+	rules  map[ruleKey]bool
+	routes map[routeKey]bool
+	flows  []ipsec.Flow
+	// What a predecessor left; it stays until its flows came back or the grace
+	// is over.
+	oldRules  map[ruleKey]bool
+	oldRoutes map[routeKey]bool
+	grace     *time.Timer
+	closed    bool
+}
+
 func newKernel(o *Options, dev string) (System, error) {
 	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, fmt.Errorf("the kernel's routing cannot be reached: %w", err)
+		return nil, fmt.Errorf("netlink for routes: %w", err)
 	}
-	k := &kernel{opt: o, log: o.Log, nl: nl, state: routing{rules: map[ruleKey]bool{}, routes: map[routeKey]netip.Addr{}}}
-	if k.link, err = nl.LinkByName(dev); err != nil {
+	k := &kernel{
+		log: o.Log, nl: nl, dev: dev, mark: o.Mark, table: o.Table, priority: o.Priority,
+		rules: map[ruleKey]bool{}, routes: map[routeKey]bool{},
+	}
+	if err := k.open(o); err != nil {
 		nl.Close()
-		return nil, fmt.Errorf("device %s: %w", dev, err)
-	}
-	// The device has no address, and what comes out of it was checked already.
-	if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+dev+"/rp_filter", []byte("0"), 0o644); err != nil {
-		k.log.Warn("rp_filter of the TUN device cannot be switched off; packets out of the tunnel may be dropped", "device", dev, "error", err)
-	}
-	if err := nl.LinkSetUp(k.link); err != nil {
-		nl.Close()
-		return nil, fmt.Errorf("device %s cannot be set up: %w", dev, err)
-	}
-	if k.filter, err = newFilter(o, dev); err != nil {
-		k.why = err.Error()
-		k.log.Warn("the kernel takes no packet-filter rules: clear text that should have been protected is not dropped on its way in", "error", err)
-	}
-	if err := k.adopt(); err != nil {
-		return nil, errors.Join(err, k.Close())
+		return nil, err
 	}
 	return k, nil
 }
 
-// Detail implements System.
-func (k *kernel) Detail() string {
-	s := fmt.Sprintf("routing table %d, rules from %d, mark %#x", k.opt.Table, k.opt.Priority, k.opt.Mark)
-	if k.filter == nil {
-		return s + ", no packet filter (" + k.why + ")"
+func (k *kernel) open(o *Options) error {
+	k.sysctls()
+	link, err := k.nl.LinkByName(k.dev)
+	if err != nil {
+		return fmt.Errorf("device %s: %w", k.dev, err)
 	}
-	return s + ", clear text dropped by nftables"
+	k.index = link.Attrs().Index
+	if err := k.nl.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bringing up device %s: %w", k.dev, err)
+	}
+	if o.NoFilters {
+		k.detail = "packet filter off by configuration: what comes in clear is not refused"
+	} else if k.filter, err = newFilter(k.dev, o.Mark, o.EncapPort); err != nil {
+		k.log.Warn("no nftables in this kernel: packets that come in clear and should be protected are not refused; what goes out is still protected by routes", "err", err)
+		k.detail = "no packet filter"
+	} else {
+		k.detail = "packet filter nftables"
+	}
+	if err := k.findLeftovers(); err != nil {
+		return err
+	}
+	if len(k.oldRules)+len(k.oldRoutes) == 0 && (k.filter == nil || !k.filter.hasOld()) {
+		return nil
+	}
+	k.log.Info("routes and filters of a data plane that ended without cleaning up were found; they protect its flows until these come back",
+		"rules", len(k.oldRules), "routes", len(k.oldRoutes), "longest", o.Grace)
+	if o.Grace < 0 {
+		return k.sweep()
+	}
+	k.grace = time.AfterFunc(o.Grace, func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.closed {
+			return
+		}
+		if err := k.sweep(); err != nil {
+			k.log.Warn("what a predecessor left could not all be removed", "err", err)
+		}
+	})
+	return nil
 }
 
-// adopt learns what is in our table and under our priorities. The routes of a
-// device that is gone went with it.
-func (k *kernel) adopt() error {
-	for _, fam := range []int{unix.AF_INET, unix.AF_INET6} {
-		rules, err := k.nl.RuleList(fam)
-		if err != nil {
-			return fmt.Errorf("the routing rules cannot be read: %w", err)
+// sysctls: packets out of the device come from networks that no route to it
+// need lead to, and the device needs no addresses.
+func (k *kernel) sysctls() {
+	for _, s := range []struct{ path, value string }{
+		{"ipv4/conf/" + k.dev + "/rp_filter", "0"},
+		{"ipv6/conf/" + k.dev + "/addr_gen_mode", "1"},
+		{"ipv6/conf/" + k.dev + "/accept_ra", "0"},
+	} {
+		err := os.WriteFile("/proc/sys/net/"+s.path, []byte(s.value), 0o644)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			k.log.Warn("a parameter of the TUN device could not be set", "path", "/proc/sys/net/"+s.path, "value", s.value, "err", err)
 		}
-		for _, r := range rules {
-			if step := r.Priority - k.opt.Priority; step >= 0 && step < 4 {
-				k.state.rules[ruleKey{v6: fam == unix.AF_INET6, step: step, src: prefixOf(r.Src), dst: prefixOf(r.Dst)}] = true
+	}
+	all, err := os.ReadFile("/proc/sys/net/ipv4/conf/all/rp_filter")
+	if v := strings.TrimSpace(string(all)); err == nil && v != "0" {
+		// The larger of "all" and the device's own counts.
+		k.log.Warn("net.ipv4.conf.all.rp_filter overrides the TUN device's: packets out of the tunnel are dropped if no flow leads back to their source",
+			"value", v, "remedy", "sysctl net.ipv4.conf.all.rp_filter=0")
+	}
+}
+
+func (k *kernel) Detail() string { return k.detail }
+
+// findLeftovers reads what has our protocol number.
+func (k *kernel) findLeftovers() error {
+	k.oldRules, k.oldRoutes = map[ruleKey]bool{}, map[routeKey]bool{}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		rules, err := k.nl.RuleList(family)
+		if err != nil {
+			return fmt.Errorf("reading routing rules: %w", err)
+		}
+		for i := range rules {
+			r := &rules[i]
+			if r.Protocol == ourProto && r.Priority >= k.priority && r.Priority < k.priority+levels {
+				k.oldRules[keyOf(r, family)] = true
 			}
 		}
-		routes, err := k.nl.RouteListFiltered(fam, &netlink.Route{Table: k.opt.Table}, netlink.RT_FILTER_TABLE)
+		routes, err := k.nl.RouteListFiltered(family, &netlink.Route{Table: k.table, Protocol: ourProto}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
 		if err != nil {
-			return fmt.Errorf("routing table %d cannot be read: %w", k.opt.Table, err)
+			return fmt.Errorf("reading table %d: %w", k.table, err)
 		}
-		for _, r := range routes {
-			dst := prefixOf(r.Dst)
-			if !dst.IsValid() {
-				dst = anyPrefix(fam == unix.AF_INET6)
+		for i := range routes {
+			r := &routes[i]
+			if r.Type == unix.RTN_UNREACHABLE {
+				k.oldRoutes[routeKey{dst: prefixOf(r.Dst, family), unreachable: true}] = true
 			}
-			src, _ := netip.AddrFromSlice(r.Src)
-			k.state.routes[routeKey{dst: dst, unreachable: r.Type == unix.RTN_UNREACHABLE}] = src.Unmap()
 		}
 	}
 	return nil
 }
 
-func prefixOf(n *net.IPNet) netip.Prefix {
-	if n == nil {
-		return netip.Prefix{}
+// sweep removes what is left of a predecessor. Called with mu held.
+func (k *kernel) sweep() error {
+	var errs []error
+	for r := range k.oldRules {
+		errs = append(errs, ignoreGone(k.nl.RuleDel(k.rule(r, true))))
 	}
-	a, _ := netip.AddrFromSlice(n.IP)
-	ones, _ := n.Mask.Size()
-	return netip.PrefixFrom(a.Unmap(), ones)
+	for r := range k.oldRoutes {
+		if !k.routes[r] {
+			errs = append(errs, ignoreGone(k.nl.RouteDel(k.route(r))))
+		}
+	}
+	clear(k.oldRules)
+	clear(k.oldRoutes)
+	if k.filter != nil && k.filter.hasOld() {
+		k.filter.forget()
+		errs = append(errs, k.filter.set(k.flows))
+	}
+	return errors.Join(errs...)
 }
 
-func anyPrefix(v6 bool) netip.Prefix {
-	if v6 {
-		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+func ignoreGone(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) {
+		return nil
 	}
-	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	return err
 }
 
-func ipNet(p netip.Prefix) *net.IPNet {
+// change is one step that can be taken back.
+type change struct {
+	do, undo func() error
+	what     string
+}
+
+// SetFlows goes from the flows there are to these.
+func (k *kernel) SetFlows(flows []ipsec.Flow) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	rules, routes, err := k.want(flows)
+	if err != nil {
+		return err
+	}
+	var steps []change
+	if k.filter != nil {
+		before := k.flows
+		steps = append(steps, change{
+			func() error { return k.filter.set(flows) },
+			func() error { return k.filter.set(before) }, "packet-filter rules",
+		})
+	}
+	steps = append(steps, k.routeSteps(routes)...)
+	steps = append(steps, k.ruleSteps(rules)...)
+	steps = append(steps, k.dropSteps(rules, routes)...)
+	for i, s := range steps {
+		err := s.do()
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("%s: %w", s.what, err)
+		for _, s := range slices.Backward(steps[:i]) {
+			if e := s.undo(); e != nil {
+				err = errors.Join(err, fmt.Errorf("going back: %s: %w", s.what, e))
+			}
+		}
+		return err
+	}
+	k.rules, k.routes, k.flows = rules, routes, flows
+	for r := range rules {
+		delete(k.oldRules, r)
+	}
+	for r := range routes {
+		delete(k.oldRoutes, r)
+	}
+	return nil
+}
+
+func (k *kernel) routeSteps(want map[routeKey]bool) (steps []change) {
+	for r := range want {
+		if k.routes[r] {
+			continue
+		}
+		steps = append(steps, change{
+			func() error { return k.nl.RouteReplace(k.route(r)) },
+			func() error { return ignoreGone(k.nl.RouteDel(k.route(r))) },
+			fmt.Sprintf("route to %s", r.dst),
+		})
+	}
+	return steps
+}
+
+// ruleSteps adds rules, those that protect before those that exempt.
+func (k *kernel) ruleSteps(want map[ruleKey]bool) (steps []change) {
+	add := func(which func(r ruleKey) bool) {
+		for r := range want {
+			if k.rules[r] || k.oldRules[r] || !which(r) {
+				continue
+			}
+			steps = append(steps, change{
+				func() error { return k.nl.RuleAdd(k.rule(r, false)) },
+				func() error { return ignoreGone(k.nl.RuleDel(k.rule(r, true))) },
+				fmt.Sprintf("routing rule %d from %s to %s", r.priority, r.src, r.dst),
+			})
+		}
+	}
+	add(func(r ruleKey) bool { return r.mark != 0 }) // or our own packets would go round
+	add(func(r ruleKey) bool { return r.mark == 0 && r.table == k.table })
+	add(func(r ruleKey) bool { return r.mark == 0 && r.table != k.table })
+	return steps
+}
+
+// dropSteps removes rules and routes that are not wanted any more.
+func (k *kernel) dropSteps(rules map[ruleKey]bool, routes map[routeKey]bool) (steps []change) {
+	drop := func(which func(r ruleKey) bool) {
+		for r := range k.rules {
+			if rules[r] || !which(r) {
+				continue
+			}
+			steps = append(steps, change{
+				func() error { return ignoreGone(k.nl.RuleDel(k.rule(r, true))) },
+				func() error { return k.nl.RuleAdd(k.rule(r, false)) },
+				fmt.Sprintf("removing routing rule %d from %s to %s", r.priority, r.src, r.dst),
+			})
+		}
+	}
+	drop(func(r ruleKey) bool { return r.mark == 0 })
+	drop(func(r ruleKey) bool { return r.mark != 0 })
+	for r := range k.routes {
+		if routes[r] || !r.unreachable && replaced(routes, r.dst) {
+			continue
+		}
+		steps = append(steps, change{
+			func() error { return ignoreGone(k.nl.RouteDel(k.route(r))) },
+			func() error { return k.nl.RouteReplace(k.route(r)) },
+			fmt.Sprintf("removing the route to %s", r.dst),
+		})
+	}
+	return steps
+}
+
+// replaced tells whether a route to dst with another source took the old one's place.
+func replaced(routes map[routeKey]bool, dst netip.Prefix) bool {
+	for r := range routes {
+		if r.dst == dst && !r.unreachable {
+			return true
+		}
+	}
+	return false
+}
+
+// Close takes everything back, what predecessors left too.
+func (k *kernel) Close() error {
+	if err := k.SetFlows(nil); err != nil {
+		k.log.Warn("routes and filters could not all be removed", "err", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil
+	}
+	k.closed = true
+	if k.grace != nil {
+		k.grace.Stop()
+	}
+	err := k.sweep()
+	if k.filter != nil {
+		err = errors.Join(err, k.filter.close())
+	}
+	k.nl.Close()
+	return err
+}
+
+func (k *kernel) rule(r ruleKey, del bool) *netlink.Rule {
+	n := netlink.NewRule()
+	n.Family = netlink.FAMILY_V4
+	if r.v6 {
+		n.Family = netlink.FAMILY_V6
+	}
+	n.Priority, n.Mark, n.Table, n.Protocol = r.priority, r.mark, r.table, ourProto
+	n.Src, n.Dst, n.IPProto = ipnet(r.src), ipnet(r.dst), int(r.proto)
+	if r.sport != 0 {
+		n.Sport = netlink.NewRulePortRange(r.sport, r.sport)
+	}
+	if r.dport != 0 {
+		n.Dport = netlink.NewRulePortRange(r.dport, r.dport)
+	}
+	if r.near {
+		n.SuppressPrefixlen = 0
+	}
+	if r.own {
+		n.IifName = "lo"
+	}
+	if r.table == 0 && !del {
+		n.Type = unix.RTN_UNREACHABLE
+	}
+	return n
+}
+
+func keyOf(r *netlink.Rule, family int) ruleKey {
+	k := ruleKey{
+		priority: r.Priority, v6: family == netlink.FAMILY_V6, mark: r.Mark, table: r.Table,
+		src: prefixOf(r.Src, 0), dst: prefixOf(r.Dst, 0), proto: uint8(r.IPProto),
+		near: r.SuppressPrefixlen == 0, own: r.IifName == "lo",
+	}
+	if r.Sport != nil {
+		k.sport = r.Sport.Start
+	}
+	if r.Dport != nil {
+		k.dport = r.Dport.Start
+	}
+	return k
+}
+
+func (k *kernel) route(r routeKey) *netlink.Route {
+	n := &netlink.Route{Table: k.table, Dst: ipnet(r.dst), Protocol: ourProto}
+	if r.dst.Bits() == 0 {
+		n.Dst = &net.IPNet{IP: r.dst.Addr().AsSlice(), Mask: net.CIDRMask(0, r.dst.Addr().BitLen())}
+	}
+	if r.unreachable {
+		n.Type, n.Priority = unix.RTN_UNREACHABLE, metricUnreachable
+		return n
+	}
+	n.LinkIndex, n.Priority = k.index, metricTUN
+	if r.dst.Addr().Is4() {
+		n.Scope = unix.RT_SCOPE_LINK
+	}
+	if r.src.IsValid() {
+		n.Src = r.src.AsSlice()
+	}
+	return n
+}
+
+// ipnet is nil for a prefix that is all or nothing.
+func ipnet(p netip.Prefix) *net.IPNet {
 	if !p.IsValid() {
 		return nil
 	}
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// SetFlows implements System. What is new comes before what is old goes, so
-// there is no moment in which neither is there; after an error what was there
-// before is there again.
-func (k *kernel) SetFlows(flows []ipsec.Flow) error {
-	want, err := k.wanted(flows)
-	if err != nil {
-		return err
-	}
-	if k.filter != nil {
-		if err := k.filter.set(flows); err != nil {
-			return fmt.Errorf("the packet-filter rules cannot be set: %w", err)
+// prefixOf is the prefix of n; without n the default of the family, 0: none.
+func prefixOf(n *net.IPNet, family int) netip.Prefix {
+	if n == nil {
+		switch family {
+		case netlink.FAMILY_V4:
+			return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		case netlink.FAMILY_V6:
+			return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		}
-	}
-	before := k.state.clone()
-	if err := k.change(want); err != nil {
-		return errors.Join(err, k.change(before))
-	}
-	return nil
-}
-
-// protects tells whether a flow's packets have to come to us.
-func protects(f *ipsec.Flow) bool { return f.Dir == ipsec.Out && f.Type != ipsec.FlowBypass }
-
-func (k *kernel) wanted(flows []ipsec.Flow) (routing, error) {
-	r := routing{rules: map[ruleKey]bool{}, routes: map[routeKey]netip.Addr{}}
-	own, err := k.addrs()
-	if err != nil {
-		return r, err
-	}
-	for i := range flows {
-		f := &flows[i]
-		if !protects(f) {
-			continue
-		}
-		src, dst := f.Selector.Src.Masked(), f.Selector.Dst.Masked()
-		v6 := dst.Addr().Is6()
-		r.rules[ruleKey{v6: v6, step: 0}] = true
-		if dst.Overlaps(src) {
-			r.rules[ruleKey{v6: v6, step: 1, dst: src}] = true
-		}
-		r.rules[ruleKey{v6: v6, step: 2, src: src, dst: dst}] = true
-		if ownsSource(own, src, dst) {
-			r.rules[ruleKey{v6: v6, step: 3, src: unset(v6), dst: dst}] = true
-		}
-		r.routes[routeKey{dst: dst, unreachable: true}] = netip.Addr{}
-		// Packets of our own towards the remote network leave from an address of
-		// ours inside the flow, if we have one.
-		at := routeKey{dst: dst}
-		if !r.routes[at].IsValid() {
-			r.routes[at] = netip.Addr{}
-			for _, a := range own {
-				if src.Contains(a) {
-					r.routes[at] = a
-					break
-				}
-			}
-		}
-	}
-	return r, nil
-}
-
-// ownsSource tells whether packets of this host that have no source address yet
-// belong into a flow: one address of ours is in it. Not so for a network towards
-// everything, since then the host itself would be cut off from all the rest; and
-// for IPv6 between single hosts alone, since its rules cannot tell a packet
-// without a source.
-func ownsSource(own []netip.Addr, src, dst netip.Prefix) bool {
-	if dst.Bits() == 0 && !src.IsSingleIP() || dst.Addr().Is6() && !(src.IsSingleIP() && dst.IsSingleIP()) {
-		return false
-	}
-	return slices.ContainsFunc(own, src.Contains)
-}
-
-// unset is the source of a packet that has none yet.
-func unset(v6 bool) netip.Prefix {
-	if v6 {
 		return netip.Prefix{}
 	}
-	return netip.PrefixFrom(netip.IPv4Unspecified(), 32)
-}
-
-func (k *kernel) addrs() ([]netip.Addr, error) {
-	list, err := k.nl.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("the host's addresses cannot be read: %w", err)
-	}
-	var all []netip.Addr
-	for _, a := range list {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
-			all = append(all, ip.Unmap())
-		}
-	}
-	return all, nil
-}
-
-func (r routing) clone() routing {
-	c := routing{rules: map[ruleKey]bool{}, routes: map[routeKey]netip.Addr{}}
-	for x := range r.rules {
-		c.rules[x] = true
-	}
-	for x, src := range r.routes {
-		c.routes[x] = src
-	}
-	return c
-}
-
-// change goes from the state to another: routes, then the rules that lead to
-// them; on the way back rules first.
-func (k *kernel) change(want routing) error {
-	for _, key := range sortedRoutes(want.routes) {
-		src := want.routes[key]
-		if had, ok := k.state.routes[key]; ok && had == src {
-			continue
-		}
-		if err := k.nl.RouteReplace(k.route(key, src)); err != nil {
-			return fmt.Errorf("the route to %s through %s cannot be set: %w", key.dst, k.opt.TUN, err)
-		}
-		k.state.routes[key] = src
-	}
-	for key := range want.rules {
-		if k.state.rules[key] {
-			continue
-		}
-		if err := k.nl.RuleAdd(k.rule(key)); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("the routing rule from %s to %s cannot be set: %w", key.src, key.dst, err)
-		}
-		k.state.rules[key] = true
-	}
-	for key := range k.state.rules {
-		if want.rules[key] {
-			continue
-		}
-		if err := k.nl.RuleDel(k.rule(key)); err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("the routing rule from %s to %s cannot be removed: %w", key.src, key.dst, err)
-		}
-		delete(k.state.rules, key)
-	}
-	for _, key := range sortedRoutes(k.state.routes) {
-		if _, ok := want.routes[key]; ok {
-			continue
-		}
-		if err := k.nl.RouteDel(k.route(key, netip.Addr{})); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("the route to %s cannot be removed: %w", key.dst, err)
-		}
-		delete(k.state.routes, key)
-	}
-	return nil
-}
-
-// sortedRoutes gives the unreachable ones first: they are to be there before,
-// and are no hindrance after.
-func sortedRoutes(m map[routeKey]netip.Addr) []routeKey {
-	l := make([]routeKey, 0, len(m))
-	for key := range m {
-		l = append(l, key)
-	}
-	slices.SortFunc(l, func(a, b routeKey) int {
-		if a.unreachable != b.unreachable {
-			if a.unreachable {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(a.dst.Addr().Compare(b.dst.Addr()), a.dst.Bits()-b.dst.Bits())
-	})
-	return l
-}
-
-func (k *kernel) route(key routeKey, src netip.Addr) *netlink.Route {
-	r := &netlink.Route{Dst: ipNet(key.dst), Table: k.opt.Table, Priority: metricTUN, LinkIndex: k.link.Attrs().Index, Family: family(key.dst.Addr().Is6())}
-	if key.unreachable {
-		r.Type, r.Priority, r.LinkIndex = unix.RTN_UNREACHABLE, metricUnreachable, 0
-		return r
-	}
-	if key.dst.Addr().Is4() {
-		r.Scope = netlink.SCOPE_LINK
-	}
-	if src.IsValid() {
-		r.Src = src.AsSlice()
-	}
-	return r
-}
-
-func family(v6 bool) int {
-	if v6 {
-		return unix.AF_INET6
-	}
-	return unix.AF_INET
-}
-
-func (k *kernel) rule(key ruleKey) *netlink.Rule {
-	r := netlink.NewRule()
-	r.Family = family(key.v6)
-	r.Priority = k.opt.Priority + key.step
-	r.Src, r.Dst = ipNet(key.src), ipNet(key.dst)
-	switch key.step {
-	case 0:
-		r.Mark, r.Table = k.opt.Mark, unix.RT_TABLE_MAIN
-	case 1:
-		r.Table, r.SuppressPrefixlen = unix.RT_TABLE_MAIN, 0
-	case 3:
-		r.Table = k.opt.Table
-		if key.v6 {
-			r.IifName = "lo"
-		}
-	default:
-		r.Table = k.opt.Table
-	}
-	return r
-}
-
-// Close implements System: all of ours goes.
-func (k *kernel) Close() error {
-	err := k.change(routing{})
-	if k.filter != nil {
-		err = errors.Join(err, k.filter.close())
-	}
-	k.nl.Close()
-	return err
+	a, _ := netip.AddrFromSlice(n.IP)
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(a, bits)
 }

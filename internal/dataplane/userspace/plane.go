@@ -38,6 +38,7 @@ const (
 	DefaultMark      = 0x0a71
 	DefaultTable     = 0x0a71
 	DefaultPriority  = 5200
+	DefaultGrace     = 30 * time.Second
 )
 
 // Options says how the plane is made. The zero value is good for a gateway that
@@ -52,7 +53,10 @@ type Options struct {
 
 	Mark     uint32 // of our sockets (SO_MARK); packets with it never enter the tunnel
 	Table    int    // routing table of the flows' routes
-	Priority int    // of the first of our routing rules; 10 numbers are used
+	Priority int    // of the first of our routing rules; up to 1000 numbers are used
+	// Grace is how long rules, routes and filters of a predecessor that crashed
+	// stay for flows that have not come back yet. Negative: none.
+	Grace time.Duration
 
 	NoTUNOffload bool // Linux 6.6.44 and its neighbours break it
 	NoUDPOffload bool // Linux 7.0 to 7.1.4 break it
@@ -89,6 +93,9 @@ func (o *Options) defaults() error {
 	}
 	if o.Priority == 0 {
 		o.Priority = DefaultPriority
+	}
+	if o.Grace == 0 {
+		o.Grace = DefaultGrace
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -189,6 +196,7 @@ func (p *Plane) open() (err error) {
 	if len(p.links) == 0 {
 		return errors.New("no socket could be opened: the kernel has neither IPv4 nor IPv6")
 	}
+	p.openPlain()
 	if p.dev == nil {
 		p.dev, err = tun.Open(tun.Options{Name: p.opt.TUN, MTU: p.opt.MTU, Offload: !p.opt.NoTUNOffload})
 		if err != nil {
@@ -217,19 +225,18 @@ func (p *Plane) openLinks(a netip.Addr) error {
 	return nil
 }
 
-// plainConn is the socket for packets that leave in clear on purpose; it is
-// opened with the first flow that may want it.
-func (p *Plane) openPlain(v6 bool) error {
-	i, a := 0, netip.IPv4Unspecified()
-	if v6 {
-		i, a = 1, netip.IPv6Unspecified()
+// openPlain opens the sockets for packets that leave in clear on purpose (flows
+// of type bypass, use and acquire), now, in the namespace of this thread. Inner
+// packets may be of either family. Without one, such flows are refused.
+func (p *Plane) openPlain() {
+	for i, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		c, err := p.opt.Network.OpenRaw(netio.RawOptions{Local: a, Mark: p.opt.Mark, Whole: true})
+		if err != nil {
+			p.log.Info("no flows that let packets out in clear", "family", a, "err", err)
+			continue
+		}
+		p.plain[i] = c
 	}
-	if p.plain[i] != nil {
-		return nil
-	}
-	c, err := p.opt.Network.OpenRaw(netio.RawOptions{Local: a, Mark: p.opt.Mark, Whole: true})
-	p.plain[i] = c
-	return err
 }
 
 // Info says what this plane can do.
@@ -285,8 +292,6 @@ func (p *Plane) Close() error {
 		f.dropHeld(p)
 	}
 	p.mu.Unlock()
-	// The filters go last but one, the device last: until then nothing that was
-	// protected finds another way.
 	err := p.release()
 	p.ike.closeAll()
 	p.work.close()

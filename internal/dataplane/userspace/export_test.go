@@ -1,0 +1,24 @@
+package userspace
+
+import "oakley/internal/ipsec"
+
+// Crash ends the plane as kill -9 would: descriptors close, nothing is cleaned up.
+func (p *Plane) Crash() {
+	k := p.sys.(*kernel)
+	k.nl.Close()
+	if k.filter != nil {
+		_ = k.filter.nft.CloseLasting()
+	}
+	if k.grace != nil {
+		k.grace.Stop()
+	}
+	p.sys = nil
+	p.Close()
+}
+
+// SetSequence lets an outgoing SA have sent n packets.
+func (p *Plane) SetSequence(id ipsec.SAID, n uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.out[id].seq.Store(n)
+}

@@ -1,0 +1,194 @@
+package userspace_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"oakley/internal/dataplane/userspace"
+	"oakley/internal/ipsec"
+	"oakley/internal/lab"
+)
+
+// These tests are about what a plane does to its host: routes, rules, filters.
+
+var everything4 = netip.MustParsePrefix("0.0.0.0/0")
+
+// silent pings for a while and demands that nothing comes back.
+func silent(t *testing.T, from *lab.Host, to netip.Addr, why string) {
+	t.Helper()
+	s, err := from.StartPing(to, 20*time.Millisecond)
+	must(t, err)
+	_ = s.AwaitAnswers(1, 400*time.Millisecond)
+	if c := s.Stop(0); c.Received > 0 {
+		t.Errorf("%s: %s answered %s %d times", why, to, from, c.Received)
+	}
+}
+
+func answers(t *testing.T, from *lab.Host, to netip.Addr, why string) {
+	t.Helper()
+	if _, err := from.Ping(to, 2, 10*time.Second); err != nil {
+		t.Errorf("%s: %v", why, err)
+	}
+}
+
+func TestClearTextIsRefusedWhileItsFlowStands(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		n := howTo(t)
+		a := &n.V4
+		if v6 {
+			a = &n.V6
+		}
+		answers(t, n.Dandelion, a.Icy, "before")
+		west := open(t, n.Slippery, userspace.Options{})
+		flows := between(a.NetCarefull, a.NetBadplants, a.Slippery, a.Ragweed, ipsec.FlowRequire)
+		must(t, west.ApplyFlows(ctx, flows[1:])) // the incoming one alone
+		silent(t, n.Dandelion, a.Icy, "clear text to a protected network")
+		silent(t, n.Dandelion, a.SlipperyLAN, "clear text to the gateway's address in it")
+		answers(t, n.Ragweed, a.Slippery, "what no flow is about")
+		answers(t, n.Slippery, a.Icy, "inside the protected network")
+		must(t, west.Flush(ctx, ipsec.OwnerAny))
+		answers(t, n.Dandelion, a.Icy, "after the flows went")
+	}
+}
+
+func TestRemoteNetworkOfEverything(t *testing.T) {
+	n := howTo(t)
+	a := &n.V4
+	spy, err := n.Spy(lab.SpyOptions{})
+	must(t, err)
+	east, west := open(t, n.Ragweed, userspace.Options{}), open(t, n.Slippery, userspace.Options{})
+	must(t, east.ApplyFlows(ctx, between(a.NetBadplants, everything4, a.Ragweed, a.Slippery, ipsec.FlowRequire)))
+	must(t, west.ApplyFlows(ctx, between(everything4, a.NetBadplants, a.Slippery, a.Ragweed, ipsec.FlowRequire)))
+	wire(t, east, west, a.Ragweed, a.Slippery, a.NetBadplants, everything4, 0x1001, gcm)
+	wire(t, west, east, a.Slippery, a.Ragweed, everything4, a.NetBadplants, 0x2001, gcm)
+	answers(t, n.Dandelion, a.Icy, "through the tunnel")
+	answers(t, n.Dandelion, a.RagweedLAN, "inside the local network")
+	answers(t, n.Ragweed, a.Dandelion, "from the gateway into its network")
+	answers(t, n.Ragweed, netip.MustParseAddr("192.0.2.1"), "the gateway's own way to the internet")
+	must(t, spy.Settle().Check())
+}
+
+// A host that sends everything of its own into the tunnel, and no way to the
+// peer: sealed packets must not be sealed again and again.
+func TestNoLoopWithoutARouteToThePeer(t *testing.T) {
+	n := howTo(t)
+	a := &n.V4
+	east := open(t, n.Ragweed, userspace.Options{})
+	self := netip.PrefixFrom(a.Ragweed, 32)
+	must(t, east.ApplyFlows(ctx, between(self, everything4, a.Ragweed, a.Slippery, ipsec.FlowRequire)))
+	far := netip.MustParseAddr("203.0.113.9")
+	sa := &ipsec.SA{
+		ID: ipsec.SAID{Dir: ipsec.Out, Proto: ipsec.ProtoESP, SPI: 0x1001, Dst: far}, Src: a.Ragweed,
+		Cipher: ipsec.CipherNull, Auth: ipsec.AuthHMACSHA1, AuthKey: make([]byte, 20),
+		Selector: ipsec.Selector{Src: self, Dst: everything4}, Flow: "vpn/out", Owner: ipsec.OwnerManual,
+	}
+	must(t, east.AddSA(ctx, sa))
+	ip, err := lab.Program("ip")
+	if err != nil {
+		lab.Need(t, "ip")
+	}
+	_, err = n.Ragweed.Run(10*time.Second, ip, "route", "del", "default")
+	must(t, err)
+	stream, err := n.Ragweed.StartPing(a.Icy, 20*time.Millisecond)
+	must(t, err)
+	lab.Eventually(t, 10*time.Second, "packets are sealed", func() bool {
+		st, err := east.GetSA(ctx, sa.ID)
+		return err == nil && st.Packets >= 5
+	})
+	sent := uint64(stream.Stop(0).Sent)
+	st, err := east.GetSA(ctx, sa.ID)
+	must(t, err)
+	all, err := east.Dump(ctx, ipsec.OwnerAny)
+	must(t, err)
+	if st.Packets > sent || all.Drops[ipsec.DropSend] != st.Packets {
+		t.Errorf("%d pings became %d sealed packets, of which the system refused %d", sent, st.Packets, all.Drops[ipsec.DropSend])
+	}
+}
+
+func TestBypassAndUse(t *testing.T) {
+	n := howTo(t)
+	a := &n.V4
+	east := open(t, n.Ragweed, userspace.Options{})
+	must(t, east.ApplyFlows(ctx, between(a.NetBadplants, a.NetCarefull, a.Ragweed, a.Slippery, ipsec.FlowRequire)))
+	silent(t, n.Dandelion, a.Icy, "a required SA that is not there")
+	hole := between(netip.PrefixFrom(a.Dandelion, 32), netip.PrefixFrom(a.Icy, 32), a.Ragweed, a.Slippery, ipsec.FlowBypass)
+	hole[0].Flow.ID, hole[1].Flow.ID = "hole/out", "hole/in"
+	must(t, east.ApplyFlows(ctx, hole))
+	answers(t, n.Dandelion, a.Icy, "a bypass inside a required flow")
+	silent(t, n.Ragweed, a.Icy, "beside the bypass")
+	must(t, east.Flush(ctx, ipsec.OwnerAny))
+
+	must(t, east.ApplyFlows(ctx, between(a.NetBadplants, a.NetCarefull, a.Ragweed, a.Slippery, ipsec.FlowUse)))
+	answers(t, n.Dandelion, a.Icy, "a use flow without an SA")
+	must(t, east.Flush(ctx, ipsec.OwnerAny))
+	must(t, east.ApplyFlows(ctx, between(a.NetBadplants, a.NetCarefull, a.Ragweed, a.Slippery, ipsec.FlowDeny)))
+	silent(t, n.Dandelion, a.Icy, "a deny flow")
+}
+
+func TestNothingLeaksAfterACrash(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		n := howTo(t)
+		a := &n.V4
+		if v6 {
+			a = &n.V6
+		}
+		before, err := n.Ragweed.State()
+		must(t, err)
+		spy, err := n.Spy(lab.SpyOptions{})
+		must(t, err)
+		east, west := tunnel(t, n, a, userspace.Options{}, gcm)
+		answers(t, n.Dandelion, a.Icy, "before the crash")
+		stream, err := n.Dandelion.StartPing(a.Icy, 5*time.Millisecond)
+		must(t, err)
+		must(t, stream.AwaitAnswers(1, 10*time.Second))
+		east.Crash()
+		silent(t, n.Dandelion, a.Icy, "after the crash")
+
+		east = open(t, n.Ragweed, userspace.Options{Grace: time.Hour})
+		silent(t, n.Dandelion, a.Icy, "with a new process that has no flows yet")
+		// Another flow comes first: the old one is still covered.
+		other := between(netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("10.78.0.0/24"), a.Ragweed, a.Slippery, ipsec.FlowRequire)
+		other[0].Flow.ID, other[1].Flow.ID = "other/out", "other/in"
+		must(t, east.ApplyFlows(ctx, other))
+		silent(t, n.Dandelion, a.Icy, "with another flow")
+		must(t, east.ApplyFlows(ctx, between(a.NetBadplants, a.NetCarefull, a.Ragweed, a.Slippery, ipsec.FlowRequire)))
+		silent(t, n.Dandelion, a.Icy, "with the flow and no SA")
+		wire(t, east, west, a.Ragweed, a.Slippery, a.NetBadplants, a.NetCarefull, 0x1002, gcm)
+		wire(t, west, east, a.Slippery, a.Ragweed, a.NetCarefull, a.NetBadplants, 0x2002, gcm)
+		answers(t, n.Dandelion, a.Icy, "with new SAs")
+		stream.Stop(time.Second)
+		must(t, spy.Settle().Check())
+		must(t, east.Close())
+		now, err := n.Ragweed.State()
+		must(t, err)
+		if d := before.Diff(now); d != "" {
+			t.Errorf("after the end Ragweed is not as it was:\n%s", d)
+		}
+	}
+}
+
+func TestLeftoversGoWithTheGrace(t *testing.T) {
+	n := howTo(t)
+	a := &n.V4
+	east, _ := tunnel(t, n, a, userspace.Options{}, gcm)
+	east.Crash()
+	east = open(t, n.Ragweed, userspace.Options{Grace: 300 * time.Millisecond})
+	ours := func() string {
+		s, err := n.Ragweed.State()
+		must(t, err)
+		var l []string
+		for _, line := range s {
+			if strings.Contains(line, "oakley") && strings.HasPrefix(line, "nft") || strings.Contains(line, "table 2673") {
+				l = append(l, line)
+			}
+		}
+		return strings.Join(l, "\n")
+	}
+	if ours() == "" {
+		t.Error("the crash left nothing that would protect")
+	}
+	lab.Eventually(t, 10*time.Second, "the leftovers go", func() bool { return ours() == "" })
+	must(t, east.Close())
+}
