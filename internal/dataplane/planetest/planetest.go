@@ -28,6 +28,11 @@ type Site struct {
 type Harness struct {
 	A, B  *Site
 	Twice func(on bool)
+	// SetSequence, if not nil, lets an outgoing SA of A have sent n packets.
+	SetSequence func(id ipsec.SAID, n uint64)
+	// Readdress, if not nil, makes A's UDP packets come from an address of A's
+	// and another port, as a NAT would, and brings to A what is sent there.
+	Readdress func(seen netip.AddrPort)
 }
 
 // patience is how long something that must happen may take, and calm how long
@@ -70,6 +75,15 @@ var cases = []struct {
 	{"a packet counts once", true, replayed},
 	{"lifetimes in bytes", true, byteLife},
 	{"an unknown SPI is counted", true, unknownSPI},
+	{"lifetimes in time", true, timeLife},
+	{"no packet after the last sequence number", true, sequenceEnd},
+	{"extended sequence numbers", true, extended},
+	{"a peer behind NAT moves", true, moved},
+	{"rekeys under a stream lose nothing", true, stream},
+	{"flow types", true, types},
+	{"one acquire, and back-off", true, backOff},
+	{"what waits is bounded", true, bounded},
+	{"what cannot be done is refused", true, refuses},
 }
 
 var ctx = context.Background()

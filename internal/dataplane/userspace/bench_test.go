@@ -209,14 +209,28 @@ func TestNothingIsAllocatedForAPacket(t *testing.T) {
 			if raceEnabled {
 				return // the race detector makes sync.Pool forget; make test counts without it too
 			}
-			if n := testing.AllocsPerRun(50, out); n != 0 {
+			if n := leastAllocs(out); n != 0 {
 				t.Errorf("out: %v allocations for %d packets", n, batchSize)
 			}
-			if n := testing.AllocsPerRun(50, in); n != 0 {
+			if n := leastAllocs(in); n != 0 {
 				t.Errorf("in: %v allocations for %d packets", n, batchSize)
 			}
 		})
 	}
+}
+
+// leastAllocs is the least of several counts: the collector, and a busy machine
+// that moves us to another processor, empty pools now and then, while an
+// allocation of ours would be in every count.
+func leastAllocs(f func()) float64 {
+	least := testing.AllocsPerRun(50, f)
+	for range 10 {
+		if least == 0 {
+			break
+		}
+		least = min(least, testing.AllocsPerRun(50, f))
+	}
+	return least
 }
 
 func BenchmarkOut(b *testing.B) {

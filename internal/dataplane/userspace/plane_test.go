@@ -51,8 +51,21 @@ func TestConformance(t *testing.T) {
 		hub := netio.NewHub()
 		h := &planetest.Harness{A: site(t, hub, "a", "192.0.2.1", "2001:db8::1"), B: site(t, hub, "b", "192.0.2.2", "2001:db8::2")}
 		var twice atomic.Bool
+		var seen atomic.Pointer[netip.AddrPort]
 		h.Twice = func(on bool) { twice.Store(on) }
+		h.SetSequence = h.A.Backend.(*userspace.Plane).SetSequence
+		h.Readdress = func(a netip.AddrPort) { seen.Store(&a) }
 		hub.SetFilter(func(p *netio.HubPacket) bool {
+			if a := seen.Load(); a != nil && p.Proto == 17 {
+				switch {
+				case p.Src.Addr() == h.A.Addr:
+					p.Src = *a
+				case p.Dst == *a:
+					p.Dst = netip.AddrPortFrom(h.A.Addr, 4500)
+				default:
+					return false // what is sent to where the peer was is lost
+				}
+			}
 			if twice.Load() {
 				again := *p
 				again.Data = append([]byte(nil), p.Data...)
