@@ -220,6 +220,29 @@ func TestReplayAndReflection(t *testing.T) {
 
 func netOf(n *Node) string { return n.Addr.String() + ":500" }
 
+// TestStrangerWithCookies: who only overheard an exchange cannot take part in it:
+// copies of its messages in clear, from elsewhere and before the real ones.
+func TestStrangerWithCookies(t *testing.T) {
+	g := NewGateways(t, Setup{NATT: true})
+	told := 0
+	g.Tap = func(p *Packet) []Delivery {
+		to := g.West
+		if p.Sender == g.West {
+			to = g.East
+		}
+		if s := g.Observer().Of(p.Data); s.Exchange == doi.ExchangeMain && s.Step >= 2 && s.Step <= 4 {
+			told++
+			data := bytes.Clone(p.Data)
+			g.After(time.Millisecond, func() { to.unmoved("a copy from elsewhere", "203.0.113.66:500", data) })
+		}
+		return Pass(p)
+	}
+	g.Connect()
+	if told != 3 {
+		t.Errorf("%d messages", told)
+	}
+}
+
 // TestReflectedFirstMessage: our own message 1 comes back while we wait.
 func TestReflectedFirstMessage(t *testing.T) {
 	g := NewGateways(t, Setup{})

@@ -170,6 +170,12 @@ func TestMappingChanges(t *testing.T) {
 	b.nat.Reset()
 	expireSoft(b.bob)
 	b.Run(time.Second)
+	port := b.natted(b.bob)
+	for _, l := range b.hub.Plane.newest[ipsec.FlowName("bob", ipsec.Out)] {
+		if l.remote != port { // the old SA too
+			t.Errorf("%s goes to %s, bob is at %s", l.sa.ID, l.remote, port)
+		}
+	}
 	b.must(b.bob, "bob")
 	b.Run(30 * time.Minute)
 	b.must(b.ann, "ann")

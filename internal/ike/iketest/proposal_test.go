@@ -45,6 +45,23 @@ func TestChoice(t *testing.T) {
 	}
 }
 
+// TestUnchosenProtocol: an SPI that was reserved for a protocol which was not
+// chosen is given back.
+func TestUnchosenProtocol(t *testing.T) {
+	ah := ESP(0, 0, doi.AuthHMACSHA2256, 0)
+	ah.Protocols[0].Proto, ah.Protocols[0].Transforms[0].ID = doi.ProtoAH, uint8(doi.AHSHA2256)
+	g := NewGateways(t, Setup{Change: func(side string, c *ike.Config) {
+		if side == "west" {
+			c.Connections[0].Suites = []ike.Suite{ah, AESESP}
+		}
+	}})
+	g.Connect()
+	if n := g.West.Requests["AllocSPI"]; n != 2 {
+		t.Errorf("%d SPIs were asked for", n)
+	}
+	g.MustSettle()
+}
+
 // strange is a transform with its attributes in an odd order and odd encodings.
 func strange(number, id uint8, attrs ...isakmp.Attribute) isakmp.Transform {
 	return isakmp.Transform{Number: number, ID: id, Attributes: attrs}

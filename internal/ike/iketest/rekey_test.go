@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,6 +132,30 @@ func (g *Gateways) failing(p float64) {
 	}
 }
 
+// TestLateFailure: the responder cannot install its outgoing SA after the
+// initiator has begun to use the pair. It listens until the initiator knows.
+func TestLateFailure(t *testing.T) {
+	for seed := range uint64(10) {
+		g := NewGateways(t, Setup{Seed: seed})
+		g.Connect()
+		b := g.bothWays(time.Millisecond)
+		g.East.Faults.Delay = func(ike.Output) time.Duration { return time.Duration(seed) * 100 * time.Millisecond }
+		g.East.Faults.Fail = func(o ike.Output) error {
+			if in, ok := o.(ike.InstallSA); ok && in.SAs[0].ID.Dir == ipsec.Out {
+				return errFull
+			}
+			return nil
+		}
+		expireSoft(g.West)
+		g.RunUntil(time.Minute, func() bool { return Count[ike.Failed](g.East) > 0 })
+		g.East.Faults = Faults{}
+		g.Run(10 * time.Second)
+		b.finish()
+		g.Run(time.Minute)
+		g.oneOfEach()
+	}
+}
+
 // TestBothStart: both sides start at the same moment, or nearly.
 func TestBothStart(t *testing.T) {
 	for seed := range uint64(fewer(60)) {
@@ -162,6 +187,11 @@ func TestBothStart(t *testing.T) {
 			if Count[ike.Failed](n) > 0 {
 				g.Errorf("%s", n.Said())
 			}
+			for _, d := range Events[ike.Phase1Down](n) {
+				if strings.Contains(d.Reason, "INITIAL-CONTACT") {
+					g.Errorf("nobody was restarted: %s", d)
+				}
+			}
 		}
 	}
 }
@@ -169,7 +199,7 @@ func TestBothStart(t *testing.T) {
 // TestLifetimes lets both phases live through many lifetimes under a stream.
 func TestLifetimes(t *testing.T) {
 	for _, who := range []string{"west", "both"} {
-		for seed := range uint64(4) {
+		for seed := range uint64(fewer(4)) {
 			t.Run(fmt.Sprintf("%s/%d", who, seed), func(t *testing.T) {
 				t.Parallel()
 				p1, p2 := AES, PFSESP

@@ -2,9 +2,11 @@ package iketest
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"oakley/internal/doi"
 	"oakley/internal/ike"
 	"oakley/internal/ipsec"
 )
@@ -134,5 +136,35 @@ func TestInitialContact(t *testing.T) {
 	g.RunUntil(10*time.Second, func() bool { return Count[ike.Phase1Up](g.East) == 3 })
 	if !g.East.Plane.IsLive(ipsec.Out, before.SPI) {
 		t.Errorf("a new ISAKMP SA took the living SAs away:\n%s", g.East.Said())
+	}
+}
+
+// TestLateInitialContact: both sides start, and one's INITIAL-CONTACT comes when
+// the other's SAs are up: those are no leftovers.
+func TestLateInitialContact(t *testing.T) {
+	g := NewGateways(t, Setup{Active: true})
+	late := 0
+	g.Tap = func(p *Packet) []Delivery {
+		if s := g.Observer().Of(p.Data); p.Sender == g.West && s.Exchange == doi.ExchangeMain && s.Step == 5 && s.Repeat == 0 {
+			late++
+			return []Delivery{{Data: p.Data, After: 500 * time.Millisecond}}
+		}
+		return Pass(p)
+	}
+	g.West.Start()
+	g.East.Start()
+	g.Run(300 * time.Millisecond)
+	b := g.bothWays(5 * time.Millisecond)
+	g.Run(time.Minute)
+	b.finish()
+	g.Run(2 * time.Minute)
+	g.oneOfEach()
+	if late != 1 || Count[ike.Phase2Down](g.East) > 1 {
+		t.Errorf("%d late messages\n%s", late, g.East.Said())
+	}
+	for _, d := range Events[ike.Phase1Down](g.East) {
+		if strings.Contains(d.Reason, "INITIAL-CONTACT") {
+			t.Errorf("nobody was restarted: %s", d)
+		}
 	}
 }
