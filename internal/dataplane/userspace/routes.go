@@ -86,6 +86,15 @@ func (k *kernel) want(flows []ipsec.Flow) (map[ruleKey]bool, map[routeKey]bool, 
 			k.wantRoutes(routes, f, own)
 		}
 	}
+	// A rule for all sources takes packets without one too, and the kernel thinks
+	// it the same as one for those alone.
+	for r := range rules {
+		all := r
+		all.src = netip.Prefix{}
+		if r.src.IsValid() && r.src.IsSingleIP() && r.src.Addr().IsUnspecified() && rules[all] {
+			delete(rules, r)
+		}
+	}
 	return rules, routes, nil
 }
 
