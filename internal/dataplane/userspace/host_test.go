@@ -1,6 +1,7 @@
 package userspace_test
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
@@ -191,4 +192,58 @@ func TestLeftoversGoWithTheGrace(t *testing.T) {
 	}
 	lab.Eventually(t, 10*time.Second, "the leftovers go", func() bool { return ours() == "" })
 	must(t, east.Close())
+}
+
+// The kernel mistakes a rule for another that has more fields; ours come and go
+// in any order all the same.
+func TestRulesThatLookAlike(t *testing.T) {
+	n := howTo(t)
+	a := &n.V4
+	before, err := n.Ragweed.State()
+	must(t, err)
+	east := open(t, n.Ragweed, userspace.Options{})
+	sel := []ipsec.Selector{
+		{Src: everything4, Dst: a.NetCarefull},
+		{Src: a.NetBadplants, Dst: a.NetCarefull},
+		{Src: a.NetBadplants, Dst: a.NetCarefull, Proto: 6},
+		{Src: a.NetBadplants, Dst: a.NetCarefull, Proto: 6, DstPort: 80},
+		{Src: a.NetBadplants, Dst: a.NetCarefull, Proto: 6, SrcPort: 80},
+		{Src: a.NetBadplants, Dst: everything4},
+		{Src: everything4, Dst: everything4, Proto: 17, DstPort: 53},
+	}
+	change := func(i int, remove bool) []ipsec.FlowChange {
+		return []ipsec.FlowChange{{Remove: remove, Flow: ipsec.Flow{
+			ID: ipsec.FlowID(string(rune('a'+i)) + "/out"), Dir: ipsec.Out, Selector: sel[i], Proto: ipsec.ProtoESP,
+			Local: a.Ragweed, Remote: a.Slippery, Owner: ipsec.OwnerManual,
+		}}}
+	}
+	rules := func() int {
+		s, err := n.Ragweed.State()
+		must(t, err)
+		count := 0
+		for _, l := range s {
+			if strings.HasPrefix(l, "rule") && strings.Contains(l, "table 2673") {
+				count++
+			}
+		}
+		return count
+	}
+	for round := range 20 {
+		first, second := rand.Perm(len(sel)), rand.Perm(len(sel))
+		for _, i := range first {
+			must(t, east.ApplyFlows(ctx, change(i, false)))
+		}
+		if got := rules(); got < len(sel) {
+			t.Fatalf("round %d: %d rules for %d flows, added in order %v", round, got, len(sel), first)
+		}
+		for k, i := range second {
+			must(t, east.ApplyFlows(ctx, change(i, true)))
+			if got := rules(); got < len(sel)-k-1 {
+				t.Fatalf("round %d: %d rules are left after removing %v of %v", round, got, second[:k+1], first)
+			}
+		}
+		if now, err := n.Ragweed.State(); err != nil || strings.Contains(before.Diff(now), "rule") {
+			t.Fatalf("round %d: not as before: %v\n%s", round, err, before.Diff(now))
+		}
+	}
 }

@@ -27,8 +27,9 @@ import (
 
 const (
 	ourProto          = 113 // rtnetlink's protocol number of what we made
-	levels            = 1000
-	firstLevel        = 10 // of rules for flows; before it those for marked packets
+	levels            = 150
+	shapes            = 64 // numbers of a level
+	firstLevel        = 1  // of rules for flows; level 0 is for marked packets
 	metricTUN         = 10
 	metricUnreachable = 1 << 24
 )
@@ -44,6 +45,18 @@ type ruleKey struct {
 	table        int  // 0: unreachable
 	near         bool // not the table's default route
 	own          bool // of this host's own packets alone
+}
+
+// shape is different for rules that differ in which fields they have. They must
+// not have the same priority: the kernel takes a field that is not there for one
+// that matches any when it looks for a rule to delete or for a double.
+func (r *ruleKey) shape() (n int) {
+	for i, has := range []bool{r.src.IsValid(), r.dst.IsValid(), r.proto != 0, r.sport != 0, r.dport != 0, r.own} {
+		if has {
+			n |= 1 << i
+		}
+	}
+	return n
 }
 
 // routeKey is a route of our table.
@@ -168,7 +181,7 @@ func (k *kernel) findLeftovers() error {
 		}
 		for i := range rules {
 			r := &rules[i]
-			if r.Protocol == ourProto && r.Priority >= k.priority && r.Priority < k.priority+levels {
+			if r.Protocol == ourProto && r.Priority >= k.priority && r.Priority < k.priority+levels*shapes {
 				k.oldRules[keyOf(r, family)] = true
 			}
 		}

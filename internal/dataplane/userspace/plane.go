@@ -53,7 +53,7 @@ type Options struct {
 
 	Mark     uint32 // of our sockets (SO_MARK); packets with it never enter the tunnel
 	Table    int    // routing table of the flows' routes
-	Priority int    // of the first of our routing rules; up to 1000 numbers are used
+	Priority int    // of the first of our routing rules; up to 9600 numbers are used
 	// Grace is how long rules, routes and filters of a predecessor that crashed
 	// stay for flows that have not come back yet. Negative: none.
 	Grace time.Duration

@@ -101,8 +101,12 @@ func (k *kernel) want(flows []ipsec.Flow) (map[ruleKey]bool, map[routeKey]bool, 
 func (k *kernel) wantRules(rules map[ruleKey]bool, f *ipsec.Flow, level int, own []netip.Addr) {
 	s := f.Selector
 	v6 := s.Dst.Addr().Is6()
+	put := func(r ruleKey) {
+		r.priority = k.priority + level*shapes + r.shape()
+		rules[r] = true
+	}
 	r := ruleKey{
-		priority: k.priority + level, v6: v6, src: unlessAll(s.Src), dst: unlessAll(s.Dst),
+		v6: v6, src: unlessAll(s.Src), dst: unlessAll(s.Dst),
 		proto: s.Proto, sport: s.SrcPort, dport: s.DstPort, table: unix.RT_TABLE_MAIN,
 	}
 	none := netip.IPv4Unspecified()
@@ -110,21 +114,17 @@ func (k *kernel) wantRules(rules map[ruleKey]bool, f *ipsec.Flow, level int, own
 		none = netip.IPv6Unspecified()
 	}
 	if !shields(f.Type) {
-		rules[r] = true
-		if strings.HasSuffix(string(f.ID), atHome) {
-			// Only where this host knows a way: the default route is no home.
-			delete(rules, r)
-			r.near = true
-			rules[r] = true
-			if !v6 {
-				r.src = netip.PrefixFrom(none, none.BitLen())
-				rules[r] = true
-			}
+		// Home is only where this host knows a way to: the default route is not.
+		r.near = strings.HasSuffix(string(f.ID), atHome)
+		put(r)
+		if r.near && !v6 {
+			r.src = netip.PrefixFrom(none, none.BitLen())
+			put(r)
 		}
 		return
 	}
 	r.table = k.table
-	rules[r] = true
+	put(r)
 	rules[ruleKey{priority: k.priority, v6: v6, mark: k.mark, table: unix.RT_TABLE_MAIN}] = true
 	rules[ruleKey{priority: k.priority + 1, v6: v6, mark: k.mark}] = true
 	// A program of this host that did not choose a source address gets one from
@@ -137,12 +137,12 @@ func (k *kernel) wantRules(rules map[ruleKey]bool, f *ipsec.Flow, level int, own
 	if v6 {
 		if s.Src.IsSingleIP() && s.Dst.IsSingleIP() {
 			r.src, r.own = netip.Prefix{}, true
-			rules[r] = true
+			put(r)
 		}
 		return
 	}
 	r.src = netip.PrefixFrom(none, none.BitLen())
-	rules[r] = true
+	put(r)
 }
 
 func (k *kernel) wantRoutes(routes map[routeKey]bool, f *ipsec.Flow, own []netip.Addr) {
