@@ -130,6 +130,7 @@ func fill(n int, step byte) []byte {
 // plainPacket is a UDP packet of size bytes from 10.1.0.2 to 10.2.0.2.
 func plainPacket(b []byte, size int) {
 	b = b[:size]
+	clear(b[:28]) // what Seal left there
 	b[0], b[8], b[9] = 0x45, 64, 17
 	binary.BigEndian.PutUint16(b[2:], uint16(size))
 	copy(b[12:], []byte{10, 1, 0, 2, 10, 2, 0, 2})
@@ -240,6 +241,9 @@ func BenchmarkOut(b *testing.B) {
 			loop(b, p, s.c, s.a, s.udp)
 			out := outBatch(b, p, 1400)
 			perPacket(b, out)
+			if d := p.drops.read(); d != (ipsec.Drops{}) {
+				b.Errorf("packets were dropped: %v", d)
+			}
 		})
 	}
 }
