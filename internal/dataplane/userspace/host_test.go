@@ -247,3 +247,36 @@ func TestRulesThatLookAlike(t *testing.T) {
 		}
 	}
 }
+
+// A gateway with many peers sets all its flows at once, and one more later.
+func TestManyFlows(t *testing.T) {
+	n := howTo(t)
+	a := &n.V4
+	before, err := n.Ragweed.State()
+	must(t, err)
+	east := open(t, n.Ragweed, userspace.Options{})
+	var all []ipsec.FlowChange
+	const peers = 2000
+	for i := range peers + 1 {
+		net := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(100 + i>>8), byte(i), 0}), 24)
+		f := between(a.NetBadplants, net, a.Ragweed, a.Slippery, ipsec.FlowRequire)
+		for k := range f {
+			f[k].Flow.ID = ipsec.FlowName(net.String(), f[k].Flow.Dir)
+		}
+		all = append(all, f...)
+	}
+	start := time.Now()
+	must(t, east.ApplyFlows(ctx, all[:2*peers]))
+	t.Logf("%d peers at once: %s", peers, time.Since(start).Round(time.Millisecond))
+	start = time.Now()
+	must(t, east.ApplyFlows(ctx, all[2*peers:]))
+	t.Logf("one more: %s", time.Since(start).Round(time.Millisecond))
+	start = time.Now()
+	must(t, east.Close())
+	t.Logf("all gone: %s", time.Since(start).Round(time.Millisecond))
+	now, err := n.Ragweed.State()
+	must(t, err)
+	if d := before.Diff(now); d != "" {
+		t.Errorf("not as before:\n%.2000s", d)
+	}
+}
