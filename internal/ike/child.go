@@ -20,7 +20,7 @@ type child struct {
 	idBody   []byte
 	remote   netip.AddrPort
 	in, out  []ipsec.SAID
-	mark     [8]byte // of both nonces: the same on both sides, see supersede
+	mark     [8]byte // of both nonces: the same on both sides, see succession
 	begun    time.Time
 	born     time.Time
 	rekeyAt  time.Time
@@ -163,35 +163,28 @@ func (cs *connState) current() *child {
 	return nil
 }
 
-// supersedeChild decides which of several children of a connection stays, as
-// supersedePhase1 does for ISAKMP SAs. When two quick modes crossed, both sides
-// keep the one with the greater mark, and the initiator of the other ends it:
-// so never both are ended. Until then the data plane may send on the loser, which
-// is the newest, and the other side listens.
+// supersedeChild lets one of several children of a connection stay. Until the
+// other has gone the data plane may send on it, if it is the newest, and the
+// other side listens.
 func (e *Engine) supersedeChild(c *child) {
 	for _, o := range c.cs.children {
 		if o == c || o.superseded || o.deaf {
 			continue
 		}
-		loser, mine := o, c.role == Initiator
-		if crossed := o.role != c.role && !o.born.Before(c.begun); crossed {
-			if bytes.Compare(o.mark[:], c.mark[:]) > 0 {
-				loser = c
-			}
-			mine = loser.role == Initiator
+		loser := c
+		olderGoes, at := e.succession(c.rival(), o.rival())
+		if olderGoes {
+			loser = o
 		}
-		loser.superseded = true
-		loser.rekeyAt = time.Time{}
-		loser.deleteAt = e.now.Add(6 * e.cfg.Grace)
-		if mine {
-			loser.deleteAt = e.now.Add(e.cfg.Grace)
-		}
+		loser.superseded, loser.rekeyAt, loser.deleteAt = true, time.Time{}, at
 		loser.schedule(e)
 		if loser == c {
 			return
 		}
 	}
 }
+
+func (c *child) rival() rival { return rival{c.role, c.begun, c.born, c.mark[:]} }
 
 func (c *child) schedule(e *Engine) {
 	if c.dead {

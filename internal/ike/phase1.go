@@ -263,35 +263,26 @@ func (e *Engine) rekeyAfter(life time.Duration, r Role) time.Duration {
 	return e.between(life, 91, 95)
 }
 
-// supersedePhase1 decides which of several SAs with one peer stays. The newest
-// does, except when two crossed: then both sides must come to the same choice,
-// and take the one whose initiator's cookie is greater. Whoever started the one
-// that is in use ends the other, after a while in which it still receives; the
-// peer does so later, should the first not do it.
+// supersedePhase1 lets one of several SAs with one peer stay.
 func (e *Engine) supersedePhase1(p *phase1) {
 	for _, q := range e.up[upKey{p.peer, string(p.idBody)}] {
 		if q == p || q.superseded || !q.samePeer(p) {
 			continue
 		}
-		loser, mine := q, p.role == Initiator
-		if crossed := q.role != p.role && !q.established.Before(p.created); crossed {
-			if bytes.Compare(q.icky[:], p.icky[:]) > 0 {
-				loser = p
-			}
-			mine = loser.role == Initiator
+		loser := p
+		olderGoes, at := e.succession(p.rival(), q.rival())
+		if olderGoes {
+			loser = q
 		}
-		loser.superseded = true
-		loser.rekeyAt = time.Time{}
-		loser.deleteAt = e.now.Add(6 * e.cfg.Grace)
-		if mine {
-			loser.deleteAt = e.now.Add(e.cfg.Grace)
-		}
+		loser.superseded, loser.rekeyAt, loser.deleteAt = true, time.Time{}, at
 		loser.schedule(e)
 		if loser == p {
 			return
 		}
 	}
 }
+
+func (p *phase1) rival() rival { return rival{p.role, p.created, p.established, p.icky[:]} }
 
 // failPhase1 ends a negotiation with an explanation.
 func (e *Engine) failPhase1(p *phase1, f *Failed) {
