@@ -130,7 +130,7 @@ func (t *HowTo) addNAT(o HowToOptions) (err error) {
 		t.NAT.Forward(),
 		t.Connect(t.end(t.Ragweed, "wan", 24, t.V4.Ragweed, t.V6.Ragweed), t.end(t.NAT, "inside", 24, t.V4.ragweedGateway, t.V6.ragweedGateway)),
 		t.Connect(t.end(t.NAT, "outside", 24, t.V4.natToRouter, t.V6.natToRouter), t.end(t.Internet, "east", 24, t.V4.routerEast, t.V6.routerEast)),
-		t.NAT.Masquerade("outside", o.NewPorts),
+		t.NAT.Masquerade("outside", t.V4.natToRouter, o.NewPorts),
 		t.NAT.Route("default", t.V4.routerEast.String()),
 		t.NAT.Route("default", t.V6.routerEast.String()),
 		t.NAT.Route(t.V4.NetBadplants.String(), t.V4.Ragweed.String()),

@@ -2,10 +2,12 @@ package lab
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 )
 
 // nft opens the packet filter of the host.
@@ -13,11 +15,11 @@ func (h *Host) nft() (*nftables.Conn, error) {
 	return nftables.New(nftables.WithNetNSFd(int(h.ns)))
 }
 
-// Masquerade hides everything that leaves by an interface behind the host's
-// address there, as a home router does (IPv4). With newPorts every connection
-// gets a source port of the router's choice; else it keeps its own where it is
-// free, so that a second peer behind the router is the first to lose port 500.
-func (h *Host) Masquerade(ifname string, newPorts bool) error {
+// Masquerade hides everything that leaves by an interface behind one IPv4
+// address there, as a home router does. With newPorts every connection gets a
+// source port of the router's choice; else it keeps its own where it is free, so
+// that a second peer behind the router is the first to lose port 500.
+func (h *Host) Masquerade(ifname string, behind netip.Addr, newPorts bool) error {
 	c, err := h.nft()
 	if err != nil {
 		return fmt.Errorf("host %s: nftables: %w", h.Name, err)
@@ -27,11 +29,21 @@ func (h *Host) Masquerade(ifname string, newPorts bool) error {
 		Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
 	})
-	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+	exprs := []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifnameData(ifname)},
-		&expr.Masq{Random: newPorts},
-	}})
+	}
+	nat := &expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1}
+	exprs = append(exprs, &expr.Immediate{Register: 1, Data: behind.AsSlice()})
+	if newPorts {
+		// The range is named: left to itself the kernel keeps ports below 512
+		// below 512, and now and then it picks the old one.
+		exprs = append(exprs,
+			&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(20000)},
+			&expr.Immediate{Register: 3, Data: binaryutil.BigEndian.PutUint16(29999)})
+		nat.RegProtoMin, nat.RegProtoMax, nat.Random = 2, 3, true
+	}
+	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: append(exprs, nat)})
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("host %s: masquerading on %s: %w", h.Name, ifname, err)
 	}
