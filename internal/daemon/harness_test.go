@@ -224,7 +224,7 @@ func (c *carrying) AddSA(ctx context.Context, sa *ipsec.SA) error {
 
 func (c *carrying) state(t *testing.T) dataplane.State {
 	t.Helper()
-	s, err := c.Dump(context.Background(), ipsec.OwnerAny)
+	s, err := c.Dump(context.Background(), dataplane.Query{Owner: ipsec.OwnerAny})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -273,13 +273,13 @@ func (p *plane) clear() error {
 
 // dump asks the data plane for its tables and waits for them.
 func (p *plane) dump(done func(dataplane.State, error)) {
-	p.jobs.put(func(ctx context.Context) { done(p.b.Dump(ctx, ipsec.OwnerAny)) })
+	p.jobs.put(func(ctx context.Context) { done(p.b.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})) })
 }
 
 // find tells the engine which SAs are gone, after events were lost.
 func (p *plane) find() {
 	p.jobs.put(func(ctx context.Context) {
-		st, err := p.b.Dump(ctx, ipsec.OwnerIKE)
+		st, err := p.b.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerIKE})
 		if err != nil {
 			p.log.Error("events of the data plane were lost, and its tables cannot be read", fieldErr, err)
 			return

@@ -16,14 +16,15 @@ import (
 type Backend interface {
 	// Info says what this back end can do; it does not change.
 	Info() Info
-	// AllocSPI reserves an incoming SPI that no other SA uses. It stays
+	// AllocSPI reserves an incoming SPI (of IPComp: a CPI, 256 to 61439) that no
+	// other SA uses. It stays
 	// reserved until AddSA takes it, DeleteSA gives it back, or a minute passed
 	// the request's Hold.
 	AllocSPI(ctx context.Context, r SPIRequest) (ipsec.SPI, error)
 	// AddSA returns when the SA is live: an incoming one accepts packets, an
 	// outgoing one is what its flow uses from now on.
 	AddSA(ctx context.Context, sa *ipsec.SA) error
-	// UpdateSA changes a peer's address or lifetimes.
+	// UpdateSA changes a peer's address, lifetimes, or the place in a bundle.
 	UpdateSA(ctx context.Context, id ipsec.SAID, u ipsec.SAUpdate) error
 	// DeleteSA removes an SA or gives back an SPI. Deleting what is not there is ErrNoSA.
 	DeleteSA(ctx context.Context, id ipsec.SAID) error
@@ -37,10 +38,15 @@ type Backend interface {
 	// EndAcquire answers an Acquire event: nil when SAs are there (held packets
 	// go out), an error when none will come (held packets are dropped).
 	EndAcquire(ctx context.Context, id AcquireID, err error) error
-	// Dump lists SAs (without keys) and flows.
-	Dump(ctx context.Context, o ipsec.Owner) (State, error)
+	// Dump lists SAs and flows.
+	Dump(ctx context.Context, q Query) (State, error)
 	// Flush removes SAs and flows.
 	Flush(ctx context.Context, o ipsec.Owner) error
+	// Enable switches a protocol on or off as a whole: off, its packets are
+	// dropped in both directions and SAs stay. All are on at the start but AH,
+	// which the first AddSA of an AH SA switches on unless it was switched off by
+	// hand.
+	Enable(ctx context.Context, proto ipsec.Proto, on bool) error
 	// EncapConn gives the IKE side of the UDP-encapsulation port on local,
 	// whoever owns the port: datagrams with the non-ESP marker come up without
 	// it and get it on the way out; keepalives are swallowed.
@@ -58,12 +64,19 @@ type Info struct {
 	Ciphers     []ipsec.Cipher
 	Auths       []ipsec.Auth
 	Protos      []ipsec.Proto
+	Comps       []ipsec.Comp
 	Transport   bool // transport mode
 	ESN         bool
 	UDPEncap    bool
 	OutlivesUs  bool // SAs and flows stay when we end
 	ByteExpiry  bool // sends Expire for lifetimes in bytes
 	CarriesData bool // false for null
+}
+
+// Query says what Dump is to list.
+type Query struct {
+	Owner ipsec.Owner
+	Keys  bool // with their keys, for people who may see them
 }
 
 // SPIRequest asks for an incoming SPI.
@@ -79,7 +92,8 @@ type AcquireID uint64
 type State struct {
 	SAs   []ipsec.SAState
 	Flows []ipsec.Flow
-	Drops ipsec.Drops // of packets that belong to no SA
+	Drops ipsec.Drops   // of packets that belong to no SA
+	Off   []ipsec.Proto // what Enable switched off, or nothing has switched on
 }
 
 // IKEConn sends and receives IKE datagrams on one local address and port.

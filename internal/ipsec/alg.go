@@ -120,3 +120,26 @@ func (a Auth) Info() AuthInfo {
 }
 
 func (a Auth) String() string { return a.Info().Name }
+
+// Comp is a compression algorithm of IPComp (RFC 3173).
+type Comp uint8
+
+// Compression algorithms. CompNone is that of SAs that are no IPComp.
+const (
+	CompNone    Comp = iota
+	CompDeflate      // RFC 2394
+)
+
+func (c Comp) String() string {
+	switch c {
+	case CompNone:
+		return "none"
+	case CompDeflate:
+		return "deflate"
+	}
+	return "unknown"
+}
+
+// CPIDeflate is the well-known CPI of deflate (RFC 2407 section 4.4.5 and RFC
+// 3173 section 3.3), which needs no negotiation.
+const CPIDeflate SPI = 2

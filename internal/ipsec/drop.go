@@ -23,12 +23,17 @@ const (
 	DropExpired          // the SA's hard lifetime is over
 	DropTooBig           // larger than the path, and not to be fragmented
 	DropSend             // the system refused to take it
+	DropWrongSA          // authentic, but of an SA or a bundle that its flow does not have
+	DropDisabled         // ESP or AH is switched off
+	DropCompression      // IPComp that does not unpack, or that nobody agreed on
+	DropReassembly       // fragments that overlap, never became whole, or were too many
 	DropEnd
 )
 
 var drops = [DropEnd]string{
 	"none", "malformed", "short", "unknown SPI", "replay", "authentication", "padding", "next header", "selector",
 	"clear text", "no SA", "deny", "no flow", "queue full", "sequence end", "expired", "too big", "send",
+	"wrong SA", "switched off", "decompression", "reassembly",
 }
 
 func (d Drop) String() string {

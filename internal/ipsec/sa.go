@@ -128,17 +128,39 @@ type SA struct {
 	Replay   int  // window in packets; 0: no replay protection
 	ESN      bool // extended sequence numbers (RFC 4303 section 2.2.1)
 	Selector Selector
-	Flow     FlowID // the flow this SA serves; outgoing: traffic of the flow takes the newest SA
-	Soft     Lifetime
-	Hard     Lifetime
+	// Flow is the flow this SA serves; outgoing: traffic of the flow takes the
+	// newest SA. An outgoing SA without one serves every outgoing flow of its
+	// owner whose Remote is the SA's destination and whose Proto is its own; of
+	// a bundle, the SA with Index 0 is asked.
+	Flow FlowID
+	Soft Lifetime
+	Hard Lifetime
 	// Defer is for an outgoing SA of a flow that has another one: how long after
 	// AddSA that one goes on being used. Some peers listen on a new SA only a
 	// moment after the message that makes us use it.
 	Defer  time.Duration
 	Owner  Owner
 	Conn   string // the connection's name, for people
-	Bundle uint64 // SAs with the same number, not 0, belong together
-	Index  uint8  // place in the bundle; 0 is nearest to the plain packet
+	Bundle Place  // the zero value: the SA stands alone
+	Comp   Comp   // of IPComp, whose SPI is a CPI
+	// NATOA is for transport mode in UDP: what the ends call themselves before
+	// addresses are translated, so that checksums can be mended (RFC 3948 section
+	// 3.1.2). Invalid addresses: no such correction.
+	NATOA NATOA
+}
+
+// Place is an SA's place among SAs that are applied together to every packet.
+// SAs of one direction with the same number belong together.
+type Place struct {
+	ID    uint64 // 0: none
+	Index uint8  // 0 is nearest to the plain packet: applied first, taken off last
+	Of    uint8  // how many there are; traffic uses them when all are there
+}
+
+// NATOA are the two original addresses of RFC 3947 section 5.2.
+type NATOA struct {
+	Peer netip.Addr // the peer's, as it sees itself
+	Ours netip.Addr // ours, as the peer's packets or ours bear it before the NAT
 }
 
 // SAUpdate changes a living SA; nil fields stay.
@@ -146,11 +168,12 @@ type SAUpdate struct {
 	Remote *netip.AddrPort // a peer behind NAT was seen, authenticated, elsewhere
 	Soft   *Lifetime
 	Hard   *Lifetime
+	Bundle *Place // SAs that came singly are put together (ipsecadm's group)
 }
 
 // SAState is an SA and what it has done.
 type SAState struct {
-	SA      SA // without its keys
+	SA      SA // without its keys, unless they were asked for
 	Added   time.Time
 	LastUse time.Time
 	Bytes   uint64 // of inner packets

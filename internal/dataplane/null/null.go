@@ -202,11 +202,12 @@ func (p *Plane) EndAcquire(ctx context.Context, id dataplane.AcquireID, failed e
 }
 
 // Dump lists what was recorded.
-func (p *Plane) Dump(ctx context.Context, o ipsec.Owner) (dataplane.State, error) {
+func (p *Plane) Dump(ctx context.Context, q dataplane.Query) (dataplane.State, error) {
 	if err := p.lock(ctx, "Dump"); err != nil {
 		return dataplane.State{}, err
 	}
 	defer p.mu.Unlock()
+	o := q.Owner
 	var s dataplane.State
 	for _, st := range p.sas {
 		if o == ipsec.OwnerAny || st.SA.Owner == o {
@@ -220,6 +221,15 @@ func (p *Plane) Dump(ctx context.Context, o ipsec.Owner) (dataplane.State, error
 		}
 	}
 	return s, nil
+}
+
+// Enable records what is switched.
+func (p *Plane) Enable(ctx context.Context, proto ipsec.Proto, on bool) error {
+	if err := p.lock(ctx, "Enable %s %t", proto, on); err != nil {
+		return err
+	}
+	p.mu.Unlock()
+	return nil
 }
 
 // Flush forgets.

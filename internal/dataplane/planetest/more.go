@@ -183,14 +183,14 @@ func types(t *testing.T, h *Harness) {
 		f := flows(h.A, h.B, nets4, ipsec.OwnerIKE)
 		f[0].Flow.Type, f[1].Flow.Type = c.typ, c.typ
 		must(t, h.A.Backend.ApplyFlows(ctx, f))
-		before, err := h.A.Backend.Dump(ctx, ipsec.OwnerAny)
+		before, err := h.A.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 		must(t, err)
 		h.A.Put(packet(host(nets4.a), host(nets4.b), 1))
 		if c.asks {
 			event[dataplane.Acquire](t, h.A)
 		}
 		nothing(t, h.B)
-		st, err := h.A.Backend.Dump(ctx, ipsec.OwnerAny)
+		st, err := h.A.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 		must(t, err)
 		if c.drop != ipsec.DropNone && st.Drops[c.drop] != before.Drops[c.drop]+1 {
 			t.Errorf("%s: drops %v, want one more for %s", c.typ, st.Drops, c.drop)
@@ -253,7 +253,7 @@ func bounded(t *testing.T, h *Harness) {
 	a := event[dataplane.Acquire](t, h.A)
 	deadline := time.Now().Add(patience)
 	for {
-		st, err := h.A.Backend.Dump(ctx, ipsec.OwnerAny)
+		st, err := h.A.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 		must(t, err)
 		if n := st.Drops[ipsec.DropQueueFull]; n >= sent/2 && n < sent {
 			break
@@ -311,7 +311,7 @@ func refuses(t *testing.T, h *Harness) {
 			t.Errorf("%s: %v, want a refusal (%v)", name, err, c.want)
 		}
 	}
-	st, err := h.A.Backend.Dump(ctx, ipsec.OwnerAny)
+	st, err := h.A.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 	must(t, err)
 	if len(st.SAs) != 0 {
 		t.Errorf("%d refused SAs are there", len(st.SAs))

@@ -157,7 +157,7 @@ func transaction(t *testing.T, h *Harness) {
 	b := h.A.Backend
 	bad := append(flows(h.A, h.B, nets4, ipsec.OwnerIKE), ipsec.FlowChange{Remove: true, Flow: ipsec.Flow{ID: "nobody/out"}})
 	wantErr(t, "removing a flow that is not there", b.ApplyFlows(ctx, bad), dataplane.ErrNoFlow)
-	st, err := b.Dump(ctx, ipsec.OwnerAny)
+	st, err := b.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 	must(t, err)
 	if len(st.Flows) != 0 {
 		t.Errorf("a transaction that failed left %d flows", len(st.Flows))
@@ -178,7 +178,7 @@ func owners(t *testing.T, h *Harness) {
 		Selector: ipsec.Selector{Src: netip.MustParsePrefix("10.8.0.0/24"), Dst: netip.MustParsePrefix("10.9.0.0/24")},
 	}}}))
 	count := func(o ipsec.Owner) int {
-		st, err := b.Dump(ctx, o)
+		st, err := b.Dump(ctx, dataplane.Query{Owner: o})
 		must(t, err)
 		return len(st.Flows)
 	}

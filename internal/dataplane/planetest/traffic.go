@@ -136,8 +136,8 @@ func passes(t *testing.T, from, to *Site, pkt []byte) {
 			t.Fatalf("what arrived is not what was sent:\n%x\n%x", got, pkt)
 		}
 	case <-time.After(patience):
-		st, _ := to.Backend.Dump(ctx, ipsec.OwnerAny)
-		fr, _ := from.Backend.Dump(ctx, ipsec.OwnerAny)
+		st, _ := to.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
+		fr, _ := from.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 		t.Fatalf("nothing arrived; the sender dropped %v, the receiver %v", fr.Drops, st.Drops)
 	}
 }
@@ -360,7 +360,7 @@ func unknownSPI(t *testing.T, h *Harness) {
 	h.A.Put(packet(host(nets4.a), host(nets4.b), 1))
 	deadline := time.Now().Add(patience)
 	for {
-		st, err := h.B.Backend.Dump(ctx, ipsec.OwnerAny)
+		st, err := h.B.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 		must(t, err)
 		if st.Drops[ipsec.DropUnknownSPI] == 1 {
 			break

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/userspace"
 	"oakley/internal/ipsec"
 	"oakley/internal/lab"
@@ -101,7 +102,7 @@ func TestNoLoopWithoutARouteToThePeer(t *testing.T) {
 	sent := uint64(stream.Stop(0).Sent)
 	st, err := east.GetSA(ctx, sa.ID)
 	must(t, err)
-	all, err := east.Dump(ctx, ipsec.OwnerAny)
+	all, err := east.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 	must(t, err)
 	if st.Packets > sent || all.Drops[ipsec.DropSend] != st.Packets {
 		t.Errorf("%d pings became %d sealed packets, of which the system refused %d", sent, st.Packets, all.Drops[ipsec.DropSend])

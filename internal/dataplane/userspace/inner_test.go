@@ -177,11 +177,11 @@ func TestWhatComesOutOfATunnel(t *testing.T) {
 	if got := s.dev.TryTake(); got != nil {
 		t.Errorf("out came %x too", got)
 	}
-	st, err := s.Dump(ctx, ipsec.OwnerAny)
+	st, err := s.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 	must(t, err)
 	s.raw([]byte{0, 0, 0x10})
 	waitFor(t, "a packet shorter than a header is counted", func() bool {
-		now, err := s.Dump(ctx, ipsec.OwnerAny)
+		now, err := s.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 		return err == nil && now.Drops[ipsec.DropShort] == st.Drops[ipsec.DropShort]+1
 	})
 }
@@ -269,7 +269,7 @@ func TestEncapsulationIsPartOfTheSA(t *testing.T) {
 	s.udp(raw.seal(t, 4, pkt))
 	s.raw(udp.seal(t, 4, pkt))
 	waitFor(t, "both are unknown", func() bool {
-		st, err := s.Dump(ctx, ipsec.OwnerAny)
+		st, err := s.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 		return err == nil && st.Drops[ipsec.DropUnknownSPI] == 2
 	})
 	if s.dev.TryTake() != nil {
@@ -329,7 +329,7 @@ func TestFlowsOfWhichTheKernelWantsNone(t *testing.T) {
 	if err := s.ApplyFlows(ctx, change); err == nil {
 		t.Fatal("no error")
 	}
-	st, err := s.Dump(ctx, ipsec.OwnerAny)
+	st, err := s.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 	must(t, err)
 	if len(st.Flows) != 2 || st.Flows[0].ID != "vpn/out" || st.Flows[1].ID != "vpn/in" {
 		t.Errorf("flows %+v, want those from before", st.Flows)

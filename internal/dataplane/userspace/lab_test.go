@@ -154,7 +154,7 @@ func TestTunnelByHand(t *testing.T) {
 				t.Errorf("the spy saw no protected packet: %s", sight)
 			}
 			for _, p := range []*userspace.Plane{east, west} {
-				st, err := p.Dump(ctx, ipsec.OwnerAny)
+				st, err := p.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 				must(t, err)
 				for i, d := range st.Drops {
 					if d > 0 && ipsec.Drop(i) != ipsec.DropNoFlow {

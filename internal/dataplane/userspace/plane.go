@@ -320,7 +320,7 @@ func (p *Plane) release() error {
 }
 
 // Dump lists SAs, without keys, and flows.
-func (p *Plane) Dump(ctx context.Context, o ipsec.Owner) (dataplane.State, error) {
+func (p *Plane) Dump(ctx context.Context, q dataplane.Query) (dataplane.State, error) {
 	if err := ctx.Err(); err != nil {
 		return dataplane.State{}, err
 	}
@@ -329,6 +329,7 @@ func (p *Plane) Dump(ctx context.Context, o ipsec.Owner) (dataplane.State, error
 	if p.closed {
 		return dataplane.State{}, dataplane.ErrClosed
 	}
+	o := q.Owner
 	s := dataplane.State{Drops: p.drops.read()}
 	for _, sa := range p.in {
 		if owned(sa.sa.Owner, o) {
@@ -352,6 +353,17 @@ func (p *Plane) Dump(ctx context.Context, o ipsec.Owner) (dataplane.State, error
 		}
 	}
 	return s, nil
+}
+
+// Enable switches a protocol on or off as a whole.
+func (p *Plane) Enable(ctx context.Context, proto ipsec.Proto, on bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if proto != ipsec.ProtoESP || !on {
+		return fmt.Errorf("switching %s: %w", proto, dataplane.ErrUnsupported)
+	}
+	return nil
 }
 
 // Flush removes the owner's SAs and flows.

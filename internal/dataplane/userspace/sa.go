@@ -260,7 +260,7 @@ func (p *Plane) check(sa *ipsec.SA) error {
 		return unsupported("ESP in UDP leaves from port %d here, not %d", p.opt.EncapPort, sa.Encap.Local.Port())
 	case sa.Encap != nil && !sa.Encap.Remote.IsValid():
 		return fmt.Errorf("SA %s: ESP in UDP to nowhere", sa.ID)
-	case sa.Bundle != 0 && sa.Index != 0:
+	case sa.Bundle.Of > 1:
 		return unsupported("no bundles: ESP is the only protocol")
 	}
 	return nil

@@ -223,7 +223,7 @@ func TestBundle(t *testing.T) {
 		g.Fatalf("%v\n%s%s", err, g.West.Said(), g.East.Said())
 	}
 	out := g.West.Plane.Live(ipsec.Out)
-	if out[0].Bundle == 0 || out[0].Bundle != out[1].Bundle || out[0].Index == out[1].Index {
+	if a, b := out[0].Bundle, out[1].Bundle; a.ID == 0 || a.ID != b.ID || a.Of != 2 || a.Index == b.Index {
 		t.Errorf("%+v\n%+v", *out[0], *out[1])
 	}
 	g.West.Handle(ike.Teardown{Name: "vpn"})
