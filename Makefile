@@ -8,10 +8,10 @@ BENCH    ?= .
 UNIT      = $$($(GO) list ./... | grep -v '^oakley/interop')
 export GOTOOLCHAIN = local
 
-.PHONY: help build check lint test unit demo interop record bench fuzz clean
+.PHONY: help build check lint test unit demo interop record bench bench-net fuzz clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the programs, static, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
@@ -43,6 +43,9 @@ demo: build ## the how-to's two gateways and one tunnel, in namespaces, in half 
 
 bench: ## all benchmarks with allocations (BENCH=regexp)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(UNIT)
+
+bench-net: build ## TCP through tunnels of ours and of others, as ratios (root; BENCHNET="--rounds 1 --only gcm")
+	@bin/vpnbench $(BENCHNET)
 
 fuzz: ## every fuzz target for FUZZTIME (20s)
 	@grep -rl --include='*_test.go' '^func Fuzz' internal cmd | while read -r f; do \

@@ -147,12 +147,12 @@ func TestOnlyProgramsImportDaemon(t *testing.T) {
 	}
 }
 
-// testSupport is code for tests and for the demonstration.
+// testSupport is code for tests, for the demonstration and for measuring.
 var testSupport = []string{"lab", "archtest", "ike/iketest", "dataplane/planetest"}
 
 func TestProductDoesNotImportTestSupport(t *testing.T) {
 	for _, f := range files(t) {
-		if f.test || f.pkg == "cmd/vpnlab" || under(f.pkg, "interop") || slices.ContainsFunc(testSupport, func(s string) bool { return under(f.short(), s) }) {
+		if f.test || f.pkg == "cmd/vpnlab" || f.pkg == "cmd/vpnbench" || under(f.pkg, "interop") || slices.ContainsFunc(testSupport, func(s string) bool { return under(f.short(), s) }) {
 			continue
 		}
 		for _, i := range f.imports {
