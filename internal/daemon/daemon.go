@@ -13,6 +13,7 @@ import (
 
 	"oakley/internal/dataplane"
 	"oakley/internal/ike"
+	"oakley/internal/ipsec"
 )
 
 // Options are what the command line says.
@@ -79,6 +80,7 @@ type Daemon struct {
 	engine *ike.Engine
 	cfg    *loaded
 	warned map[string]bool
+	found  []ipsec.SAState // of an earlier life, until the engine has them
 }
 
 // New does all of start-up that can fail: it reads the configuration, opens the
@@ -140,6 +142,11 @@ func (d *Daemon) openPlane() error {
 		return err
 	}
 	d.plane = newPlane(b, d.log, d.results.put)
+	if b.Info().OutlivesUs {
+		if d.found, err = d.plane.recover(); err != nil {
+			return fmt.Errorf("what the data plane has cannot be read: %w", err)
+		}
+	}
 	done := make(chan error, 1)
 	d.plane.setFlows(d.cfg.flows, func(err error) { done <- err })
 	if err := <-done; err != nil {

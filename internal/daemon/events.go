@@ -21,6 +21,8 @@ func (d *Daemon) event(out ike.Output) {
 		d.log.Info(e.String(), fieldEvent, "phase1-up", fieldPeer, e.Peer)
 	case ike.Phase2Up:
 		d.log.Info(e.String(), fieldEvent, "phase2-up", fieldConn, e.Conn, fieldPeer, e.Peer)
+	case ike.Phase2Found:
+		d.log.Info(e.String(), fieldEvent, "phase2-found", fieldConn, e.Conn, fieldPeer, e.Peer)
 	case ike.Phase1Down:
 		d.log.Info(e.String(), fieldEvent, "phase1-down", fieldPeer, e.Peer)
 	case ike.Phase2Down:

@@ -14,6 +14,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.announce()
 	d.socks.start()
 	d.wg.Go(d.planeEvents)
+	if len(d.found) > 0 {
+		d.handle(ike.Adopt{SAs: d.found})
+		d.found = nil
+	}
 	d.handle(ike.Start{})
 	d.loop(ctx)
 	return d.shutdown()

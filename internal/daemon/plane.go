@@ -217,6 +217,32 @@ func (p *plane) endAcquire(id dataplane.AcquireID, failed error) {
 	})
 }
 
+// recover takes over what an earlier life left in a data plane that outlives us,
+// and returns its SAs. Flows that no SA serves are as if the configuration had
+// them: setFlows removes those that it does not name any more.
+func (p *plane) recover() ([]ipsec.SAState, error) {
+	type found struct {
+		st  dataplane.State
+		err error
+	}
+	answer := make(chan found, 1)
+	p.jobs.put(func(ctx context.Context) {
+		st, err := p.b.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerIKE})
+		served := map[ipsec.FlowID]bool{}
+		for _, s := range st.SAs {
+			p.sas[s.SA.ID] = true
+			served[s.SA.Flow] = true
+		}
+		for _, f := range st.Flows {
+			p.flows[f.ID] = f
+			p.fixed[f.ID] = !served[f.ID]
+		}
+		answer <- found{st, err}
+	})
+	a := <-answer
+	return a.st.SAs, a.err
+}
+
 // setFlows makes want the flows of the configuration, as one transaction, and
 // calls done when that is so or has failed; then nothing has changed. Flows that
 // negotiations brought are left alone.
@@ -240,8 +266,8 @@ func (p *plane) difference(want []ipsec.Flow) []ipsec.FlowChange {
 	for _, f := range want {
 		keep[f.ID] = true
 	}
-	for id := range p.fixed {
-		if !keep[id] {
+	for id, fixed := range p.fixed {
+		if fixed && !keep[id] {
 			changes = append(changes, ipsec.FlowChange{Remove: true, Flow: p.flows[id]})
 		}
 	}

@@ -62,9 +62,7 @@ func (q *quick) makeSAs(e *Engine) {
 			Mode: c.offer.mode, Cipher: c.cipher, Auth: c.auth, Replay: c.replay, ESN: c.offer.esn,
 			Soft: soft, Hard: hard, Owner: ipsec.OwnerIKE, Conn: q.cs.conn.Name,
 		}
-		if len(q.chosen.sas) > 1 {
-			base.Bundle = ipsec.Place{ID: q.bundle, Index: uint8(i), Of: uint8(len(q.chosen.sas))}
-		}
+		base.Bundle = ipsec.Place{ID: q.bundle, Index: uint8(i), Of: uint8(len(q.chosen.sas))}
 		in, out := base, base
 		in.ID = q.inID(c.proto, own)
 		in.Src = p.remote.Addr()

@@ -90,6 +90,8 @@ func (e *Engine) Handle(now time.Time, in Input) {
 		e.datagram(in)
 	case Timeout:
 		e.fire()
+	case Adopt:
+		e.takeBack(in)
 	case Start:
 		e.start()
 	case Initiate:

@@ -55,6 +55,15 @@ type Phase2Up struct {
 	Rekey         bool
 }
 
+// Phase2Found: SAs that an earlier life of this daemon agreed on were adopted.
+type Phase2Found struct {
+	Conn, Peer string
+	Local      netip.Addr
+	Remote     netip.AddrPort
+	In, Out    []ipsec.SAID
+	Left       time.Duration // until they end
+}
+
 // Phase1Down and Phase2Down: SAs are gone.
 type Phase1Down struct {
 	Peer    string
@@ -99,13 +108,14 @@ type Notice struct {
 	Text   string
 }
 
-func (Phase1Up) output()   {}
-func (Phase2Up) output()   {}
-func (Phase1Down) output() {}
-func (Phase2Down) output() {}
-func (Failed) output()     {}
-func (Dropped) output()    {}
-func (Notice) output()     {}
+func (Phase1Up) output()    {}
+func (Phase2Up) output()    {}
+func (Phase1Down) output()  {}
+func (Phase2Down) output()  {}
+func (Phase2Found) output() {}
+func (Failed) output()      {}
+func (Dropped) output()     {}
+func (Notice) output()      {}
 
 func (e Phase1Up) String() string {
 	nat := ""
@@ -135,6 +145,10 @@ func (e Phase2Up) String() string {
 
 func (e Phase1Down) String() string {
 	return fmt.Sprintf("phase 1 with peer %s at %s ended: %s, cookies %s", e.Peer, e.Remote, e.Reason, e.Cookies)
+}
+
+func (e Phase2Found) String() string {
+	return fmt.Sprintf("connection %s: SAs with peer %s (%s) were found again and go on for %s", e.Conn, e.Peer, e.Remote, e.Left.Round(time.Second))
 }
 
 func (e Phase2Down) String() string {

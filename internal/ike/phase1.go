@@ -351,6 +351,7 @@ type upKey struct {
 }
 
 func (e *Engine) addUp(p *phase1) {
+	e.claim(p)
 	for _, k := range [...]upKey{{p.peer, ""}, {p.peer, string(p.idBody)}} {
 		e.up[k] = append(e.up[k], p)
 	}

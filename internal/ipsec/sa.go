@@ -150,11 +150,14 @@ type SA struct {
 }
 
 // Place is an SA's place among SAs that are applied together to every packet.
-// SAs of one direction with the same number belong together.
+// SAs with the same number, owner and connection belong together.
 type Place struct {
 	ID    uint64 // 0: none
 	Index uint8  // 0 is nearest to the plain packet: applied first, taken off last
-	Of    uint8  // how many there are; traffic uses them when all are there
+	// Of is how many there are in one direction; traffic uses them when all are
+	// there. 0 or 1: the SA stands alone, and the number only tells which SAs, of
+	// both directions, came together.
+	Of uint8
 }
 
 // NATOA are the two original addresses of RFC 3947 section 5.2.
