@@ -62,6 +62,7 @@ func (c *Config) describeGeneral(b *strings.Builder) {
 		on = []string{"every address"}
 	}
 	fmt.Fprintf(b, "listen on %s\n", strings.Join(on, ", "))
+	fmt.Fprintf(b, "data plane %s\n", c.General.DataPlane)
 	if c.General.UseKeynote {
 		fmt.Fprintf(b, "policy %s\n", c.General.PolicyFile)
 	} else {

@@ -30,6 +30,7 @@ func (l *loader) readGeneral() {
 	g.DefaultPhase2Lifetime, _ = l.rangeOf(v.get("Default-phase-2-lifetime"), "lifetime", 1, maxLife)
 	l.readListenOn(v)
 	l.readLogLevels(v)
+	l.readDataPlane(v)
 	if x := v.get("Default-phase-1-ID"); x.text != "" {
 		g.DefaultPhase1ID = l.phase1ID(x)
 	}
@@ -45,6 +46,21 @@ func (l *loader) readGeneral() {
 		PrivateKey:          x.get("Private-key").text,
 		PrivateKeyDirectory: x.get("Private-key-directory").text,
 	}
+}
+
+// dataPlanes are the values of Data-plane.
+var dataPlanes = map[string]DataPlane{"ipsecd": PlaneProcess, "isakmpd": PlaneInside}
+
+func (l *loader) readDataPlane(v view) {
+	x := v.get("Data-plane")
+	if x.text == "" {
+		return
+	}
+	plane, ok := dataPlanes[fold(x.text)]
+	if !ok {
+		l.fail(x, "write ipsecd for the data plane in a process of its own, which outlives isakmpd, or isakmpd for the one inside it", "%s is no data plane", quote(x.text))
+	}
+	l.cfg.General.DataPlane = plane
 }
 
 // maxInterface is the longest name of an interface on Linux.

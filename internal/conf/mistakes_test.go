@@ -95,6 +95,7 @@ func TestMistakes(t *testing.T) {
 		{"a range upside down", []string{"Listen-on", "Default-phase-1-lifetime= 60,600:60\nListen-on"}, e, "60,600:60", "accepts nothing", "smaller"},
 		{"a range without its offer", []string{"Listen-on", "Default-phase-1-lifetime= 30,60:600\nListen-on"}, w, "30,60:600", "not what it offers", "hold the offer"},
 		{"a range with words", []string{"Listen-on", "Default-phase-2-lifetime= 1h\nListen-on"}, e, "1h", "no lifetime", "3600,60:86400"},
+		{"no data plane", []string{"Listen-on", "Data-plane= kernell\nListen-on"}, e, "kernell", "no data plane", "ipsecd"},
 		{"a negative number", []string{"Listen-on", "Retransmits= -1\nListen-on"}, e, "-1", "no number of retransmissions", "from 0"},
 		{"a switch turned off", []string{"Listen-on", "Acquire-Only= no\nListen-on"}, w, "no", "is on as soon as it is there", "remove the line"},
 		{"a bad log level", []string{"Listen-on", "Loglevel= 11=5\nListen-on"}, e, "11=5", "no class=level", "-D"},

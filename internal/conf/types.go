@@ -36,6 +36,7 @@ type Config struct {
 type General struct {
 	AcquireOnly           bool // as -a: no flows are set up
 	CheckInterval         time.Duration
+	DataPlane             DataPlane
 	DefaultPhase1ID       *ID   // for peers without an ID; nil: our address
 	DefaultPhase1Lifetime Range // seconds
 	DefaultPhase2Lifetime Range // seconds
@@ -53,6 +54,22 @@ type General struct {
 	Retransmits           int
 	SharedSADB            bool
 	UseKeynote            bool
+}
+
+// DataPlane says who carries the traffic.
+type DataPlane uint8
+
+// Data planes.
+const (
+	PlaneProcess DataPlane = iota // ipsecd, a process that outlives the daemon
+	PlaneInside                   // the daemon itself
+)
+
+func (p DataPlane) String() string {
+	if p == PlaneInside {
+		return "isakmpd"
+	}
+	return "ipsecd"
 }
 
 // Listen is one entry of Listen-on: an address or an interface's name.

@@ -279,3 +279,11 @@ func TestProtocolsAndPorts(t *testing.T) {
 		t.Errorf("%+v", n.Suites)
 	}
 }
+
+func TestDataPlane(t *testing.T) {
+	for text, want := range map[string]conf.DataPlane{"": conf.PlaneProcess, "Data-plane= ipsecd\n": conf.PlaneProcess, "Data-plane= ISAKMPD\n": conf.PlaneInside} {
+		if c := load(t, edit(t, "Listen-on", text+"Listen-on")); c.General.DataPlane != want {
+			t.Errorf("%q: %s", text, c.General.DataPlane)
+		}
+	}
+}
