@@ -84,8 +84,9 @@ type Host struct {
 	ns  netns.NsHandle
 	nl  *netlink.Handle
 
-	mu    sync.Mutex
-	procs []*Process
+	mu      sync.Mutex
+	procs   []*Process
+	folders map[string]string // the host's own, by what they stand for
 }
 
 func (h *Host) String() string { return h.Name }
@@ -117,6 +118,7 @@ func (n *Net) Host(name string) (*Host, error) {
 	n.hosts = append(n.hosts, h)
 	n.mu.Unlock()
 	n.onClose(func() {
+		h.killStrays()
 		h.nl.Close()
 		h.ns.Close()
 	})

@@ -25,7 +25,7 @@ type Command struct {
 	Env     []string // added to ours
 	Dir     string
 	Stdin   io.Reader
-	Private []string // folders of which the program sees an empty one of its own (tmpfs)
+	Private []string // folders of which the host has one of its own, empty at first
 	Tee     io.Writer
 }
 
@@ -110,11 +110,38 @@ func (h *Host) enter(private []string) error {
 		return fmt.Errorf("making mounts private: %w", err)
 	}
 	for _, dir := range private {
-		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
-			return fmt.Errorf("an empty %s: %w", dir, err)
+		own, err := h.folder(dir)
+		if err == nil {
+			err = unix.Mount(own, dir, "", unix.MS_BIND, "")
+		}
+		if err != nil {
+			return fmt.Errorf("the host's own %s: %w", dir, err)
 		}
 	}
 	return nil
+}
+
+// folder is what the host has in place of one of this machine's folders; all of
+// its programs that ask for it see the same.
+func (h *Host) folder(dir string) (string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if own, ok := h.folders[dir]; ok {
+		return own, nil
+	}
+	own, err := os.MkdirTemp("", "lab-"+filepath.Base(dir))
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(own, 0o755); err != nil {
+		return "", err
+	}
+	if h.folders == nil {
+		h.folders = map[string]string{}
+	}
+	h.folders[dir] = own
+	h.net.onClose(func() { _ = os.RemoveAll(own) })
+	return own, nil
 }
 
 // Run runs a program to its end and returns its output; the error carries it too.
