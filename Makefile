@@ -8,7 +8,7 @@ BENCH    ?= .
 UNIT      = $$($(GO) list ./... | grep -v '^oakley/interop')
 export GOTOOLCHAIN = local
 
-.PHONY: help build check lint test unit demo interop record bench bench-net fuzz clean
+.PHONY: help build check lint test unit demo interop record bench bench-net soak fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: ## all benchmarks with allocations (BENCH=regexp)
 
 bench-net: build ## TCP through tunnels of ours and of others, as ratios (root; BENCHNET="--rounds 1 --only gcm")
 	@bin/vpnbench $(BENCHNET)
+
+soak: ## a thousand SAs rekeyed at random for ten minutes under traffic (root)
+	$(GO) test -count=1 -timeout 30m -v ./soak -args -for 10m
 
 fuzz: ## every fuzz target for FUZZTIME (20s)
 	@grep -rl --include='*_test.go' '^func Fuzz' internal cmd | while read -r f; do \
