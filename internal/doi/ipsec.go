@@ -56,6 +56,14 @@ const (
 	ESPNullAESGMAC ESP = 23
 )
 
+// ESP transforms of private use (RFC 2407 section 4.4.4 leaves 249 to 255 to
+// whoever agrees on them) for ciphers that have no number in this DOI. They mean
+// this only to a peer that has sent our vendor ID.
+const (
+	ESPSkipjack         ESP = 249
+	ESPChaCha20Poly1305 ESP = 250
+)
+
 // AH is an AH transform identifier (RFC 2407 section 4.4.3 and its registry).
 type AH uint8
 
@@ -99,4 +107,7 @@ const (
 	AuthHMACSHA2512 AuthAlg = 7
 	AuthHMACRIPEMD  AuthAlg = 8
 	AuthAESXCBC     AuthAlg = 9
+	AuthAESGMAC128  AuthAlg = 11
+	AuthAESGMAC192  AuthAlg = 12
+	AuthAESGMAC256  AuthAlg = 13
 )

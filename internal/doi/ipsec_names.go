@@ -54,6 +54,9 @@ var espTransforms = map[ESP]string{
 	ESPAESGCM12:    "ESP_AES_GCM_12",
 	ESPAESGCM16:    "ESP_AES_GCM_16",
 	ESPNullAESGMAC: "ESP_NULL_AES_GMAC",
+
+	ESPSkipjack:         "ESP_SKIPJACK",
+	ESPChaCha20Poly1305: "ESP_CHACHA20_POLY1305",
 }
 
 // String is the name of RFC 2407 section 4.4.4 or of the registry.
@@ -108,6 +111,9 @@ var authAlgs = map[AuthAlg]string{
 	AuthHMACSHA2512: "HMAC_SHA2_512",
 	AuthHMACRIPEMD:  "HMAC_RIPEMD",
 	AuthAESXCBC:     "AES_XCBC_MAC",
+	AuthAESGMAC128:  "AES_128_GMAC",
+	AuthAESGMAC192:  "AES_192_GMAC",
+	AuthAESGMAC256:  "AES_256_GMAC",
 }
 
 func (a AuthAlg) String() string { return nameOf(authAlgs, a, "authentication algorithm") }

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"oakley/internal/doi"
 	"oakley/internal/ipsec"
 )
 
@@ -50,50 +49,50 @@ const takeOverAfter = 300 * time.Millisecond
 // keying material for an SA is made with the SPI of its receiver (RFC 2409
 // section 5.5).
 func (q *quick) makeSAs(e *Engine) {
-	p := q.p
 	e.bundles++
 	q.bundle = e.bundles
-	sel := q.selector()
 	for i := range q.chosen.sas {
 		c := &q.chosen.sas[i]
-		own := q.spis[c.proto]
-		hard, soft := q.limits(e, c)
-		base := ipsec.SA{
-			Mode: c.offer.mode, Cipher: c.cipher, Auth: c.auth, Replay: c.replay, ESN: c.offer.esn,
-			Soft: soft, Hard: hard, Owner: ipsec.OwnerIKE, Conn: q.cs.conn.Name,
-		}
-		base.Bundle = ipsec.Place{ID: q.bundle, Index: uint8(i), Of: uint8(len(q.chosen.sas))}
-		in, out := base, base
-		in.ID = q.inID(c.proto, own)
-		in.Src = p.remote.Addr()
-		in.Selector, in.Flow = sel.Reverse(), flowOf(q.cs.conn.Name, ipsec.In)
-		out.ID = ipsec.SAID{Dir: ipsec.Out, Proto: ipProtos[c.proto], SPI: ipsec.SPI(binary.BigEndian.Uint32(c.spi[:])), Dst: p.remote.Addr()}
-		out.Src = p.local.Addr()
-		if q.role == Initiator {
-			out.Defer = takeOverAfter
-		}
-		out.Selector, out.Flow = sel, flowOf(q.cs.conn.Name, ipsec.Out)
-		if c.offer.udp {
-			out.ID.Port = p.remote.Port()
-			in.Encap = &ipsec.Encap{Local: p.local, Remote: p.remote}
-			out.Encap = &ipsec.Encap{Local: p.local, Remote: p.remote}
-		}
-		cut := func(sa *ipsec.SA, spi []byte) {
-			k := p.keys.KeyMat(q.gxy, c.proto, spi, q.ni, q.nr, c.keyMaterial())
-			salt := c.keyLen + c.cipher.Info().Salt
-			sa.Key, sa.Salt, sa.AuthKey = k[:c.keyLen:c.keyLen], k[c.keyLen:salt:salt], k[salt:]
-		}
-		cut(&in, wireSPI(c.proto, own))
-		cut(&out, wireSPI(c.proto, c.spi))
-		q.in, q.out = append(q.in, &in), append(q.out, &out)
+		in, out := q.makeSA(e, c, ipsec.In), q.makeSA(e, c, ipsec.Out)
+		in.Bundle = ipsec.Place{ID: q.bundle, Index: uint8(i), Of: uint8(len(q.chosen.sas))}
+		out.Bundle = in.Bundle
+		q.in, q.out = append(q.in, in), append(q.out, out)
 	}
 }
 
-func wireSPI(p doi.Protocol, spi [4]byte) []byte {
-	if p == doi.ProtoIPComp {
-		return spi[2:]
+// makeSA makes one SA of one direction.
+func (q *quick) makeSA(e *Engine, c *chosenSA, dir ipsec.Direction) *ipsec.SA {
+	p, name := q.p, q.cs.conn.Name
+	sa := &ipsec.SA{
+		Mode: c.offer.mode, Cipher: c.cipher, Auth: c.auth, Comp: c.comp, Replay: c.replay, ESN: c.offer.esn,
+		Owner: ipsec.OwnerIKE, Conn: name, Flow: flowOf(name, dir),
 	}
-	return spi[:]
+	sa.Hard, sa.Soft = q.limits(e, c)
+	spi := q.spis[c.proto]
+	if dir == ipsec.Out {
+		spi = c.spi
+		sa.ID = ipsec.SAID{Dir: ipsec.Out, Proto: ipProtos[c.proto], SPI: ipsec.SPI(binary.BigEndian.Uint32(spi[:])), Dst: p.remote.Addr()}
+		sa.Src, sa.Selector = p.local.Addr(), q.selector()
+		if q.role == Initiator {
+			sa.Defer = takeOverAfter
+		}
+	} else {
+		sa.ID = q.inID(c.proto, spi)
+		sa.Src, sa.Selector = p.remote.Addr(), q.selector().Reverse()
+	}
+	if c.offer.udp {
+		if dir == ipsec.Out {
+			sa.ID.Port = p.remote.Port()
+		}
+		sa.Encap = &ipsec.Encap{Local: p.local, Remote: p.remote}
+		if q.chosen.mode == ipsec.Transport {
+			sa.NATOA = q.natOA
+		}
+	}
+	if n := c.keyMaterial(); n > 0 {
+		c.cut(sa, p.keys.KeyMat(q.gxy, c.proto, wireSPI(c.proto, spi), q.ni, q.nr, n))
+	}
+	return sa
 }
 
 // limits is what the data plane watches: bytes, and the end in time as a
@@ -119,8 +118,8 @@ func (l *lifetimes) duration() time.Duration {
 // newChild takes over the SAs of a finished quick mode.
 func (e *Engine) newChild(q *quick) {
 	p, cs := q.p, q.cs
-	first := &q.chosen.sas[0]
-	life := first.offer.life.duration()
+	limits := q.chosen.life()
+	life := limits.duration()
 	rekey := cs.current() != nil
 	c := &child{
 		cs: cs, role: q.role, peer: p.peer, idBody: p.idBody, remote: p.remote, begun: q.created, born: e.now,
@@ -144,8 +143,8 @@ func (e *Engine) newChild(q *quick) {
 	cs.acquires = nil
 	cs.remoteAddr = p.remote
 	e.emit(Phase2Up{
-		Conn: cs.conn.Name, Peer: p.peer.Name, Role: q.role, Local: p.local, Remote: p.remote, Selector: q.selector(), Suite: first.String(),
-		PFS: q.chosen.group(), Lifetime: life, Kilobytes: first.offer.life.kilobytes, In: c.in, Out: c.out, Rekey: rekey,
+		Conn: cs.conn.Name, Peer: p.peer.Name, Role: q.role, Local: p.local, Remote: p.remote, Selector: q.selector(), Suite: q.chosen.String(),
+		PFS: q.chosen.group(), Lifetime: life, Kilobytes: limits.kilobytes, In: c.in, Out: c.out, Rekey: rekey,
 	})
 	e.supersedeChild(c)
 	c.schedule(e)
@@ -294,9 +293,10 @@ func (e *Engine) listenOn(q *quick) bool {
 	if q.role != Responder || !q.installedIn || q.cs == nil || e.stopped {
 		return false
 	}
+	limits := q.chosen.life()
 	c := &child{
 		cs: q.cs, role: q.role, peer: q.p.peer, idBody: q.p.idBody, remote: q.p.remote, begun: q.created, born: e.now,
-		expireAt: e.now.Add(q.chosen.sas[0].offer.life.duration()), deleteAt: e.now.Add(e.cfg.Grace),
+		expireAt: e.now.Add(limits.duration()), deleteAt: e.now.Add(e.cfg.Grace),
 		superseded: true, deaf: true, repeat: deleteRepeats,
 	}
 	for _, sa := range q.in {

@@ -48,12 +48,14 @@ func (q *quick) deletePayloads() []isakmp.Payload {
 func deleteSPI(id ipsec.SAID) isakmp.Payload {
 	var spi [4]byte
 	binary.BigEndian.PutUint32(spi[:], uint32(id.SPI))
-	d := &isakmp.Delete{DOI: doi.IPsec, SPISize: 4, SPIs: [][]byte{spi[:]}}
+	d := &isakmp.Delete{DOI: doi.IPsec}
 	for wire, p := range ipProtos {
 		if p == id.Proto {
 			d.Protocol = wire
 		}
 	}
+	w := wireSPI(d.Protocol, spi)
+	d.SPISize, d.SPIs = uint8(len(w)), [][]byte{w}
 	return d
 }
 
@@ -273,11 +275,13 @@ func (e *Engine) deleted(p *phase1, d *isakmp.Delete) {
 		return
 	}
 	proto, ok := ipProtos[d.Protocol]
-	if !ok || d.SPISize != 4 {
+	if !ok || d.SPISize > 4 {
 		return
 	}
-	for _, spi := range d.SPIs {
-		c := e.childOf(p, proto, ipsec.SPI(binary.BigEndian.Uint32(spi)))
+	for _, s := range d.SPIs {
+		var spi [4]byte
+		copy(spi[4-len(s):], s)
+		c := e.childOf(p, proto, ipsec.SPI(binary.BigEndian.Uint32(spi[:])))
 		if c == nil {
 			e.refusedBy(p, d.Protocol, spi)
 			continue
@@ -289,13 +293,13 @@ func (e *Engine) deleted(p *phase1, d *isakmp.Delete) {
 
 // refusedBy ends a quick mode that we answered and whose initiator takes its SA
 // back instead of confirming it.
-func (e *Engine) refusedBy(p *phase1, proto doi.Protocol, spi []byte) {
+func (e *Engine) refusedBy(p *phase1, proto doi.Protocol, spi [4]byte) {
 	for _, q := range sortedQuicks(p) {
 		if q.role != Responder || q.state != awaitQuick3 {
 			continue
 		}
 		for i := range q.chosen.sas {
-			if c := &q.chosen.sas[i]; c.proto == proto && slices.Equal(c.spi[:], spi) {
+			if c := &q.chosen.sas[i]; c.proto == proto && c.spi == spi {
 				e.failQuick(q, &Failed{Reason: "the peer took its SA back before it was agreed on", Hint: "the peer could not install its SAs: its log says why"})
 				break
 			}

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"oakley/internal/dh"
 	"oakley/internal/doi"
@@ -31,6 +32,25 @@ const nonceLen = 20
 // vendorNATT is the vendor ID of RFC 3947 section 3.1.
 var vendorNATT = []byte{0x4a, 0x13, 0x1c, 0x81, 0x07, 0x03, 0x58, 0x45, 0x5c, 0x57, 0x28, 0xf2, 0x0e, 0x95, 0x45, 0x2f}
 
+// vendorOakley tells our own kind that it is spoken with, for transforms with
+// private numbers (RFC 2408 section 3.16): the first half of the SHA-256 of
+// "oakley: private transforms, version 1". Only who has a suite with such a
+// transform says it first.
+var vendorOakley = []byte{0xe6, 0xe7, 0x20, 0x6b, 0x0a, 0x9c, 0xe1, 0x1c, 0xc5, 0xe6, 0xc9, 0x17, 0x62, 0xeb, 0x81, 0xce}
+
+// wantsKin tells whether a connection with a peer has a suite for our own kind.
+func (e *Engine) wantsKin(peer *Peer) bool {
+	private := func(c *Connection) bool {
+		return slices.ContainsFunc(c.Suites, func(s Suite) bool { return s.private() })
+	}
+	for _, cs := range e.connsOf[peer] {
+		if private(cs.conn) {
+			return true
+		}
+	}
+	return false
+}
+
 // initiatePhase1 sends message 1. local and remote may be those of an SA that
 // it is to replace, behind NAT too; else they come from the configuration.
 func (e *Engine) initiatePhase1(peer *Peer, local, remote netip.AddrPort) *phase1 {
@@ -52,6 +72,9 @@ func (e *Engine) initiatePhase1(peer *Peer, local, remote netip.AddrPort) *phase
 	ps := []isakmp.Payload{p.neg.offer}
 	if e.cfg.NATT {
 		ps = append(ps, &isakmp.Vendor{Data: vendorNATT})
+	}
+	if e.wantsKin(peer) {
+		ps = append(ps, &isakmp.Vendor{Data: vendorOakley})
 	}
 	e.send(&p.neg.sending, p.clear(ps), p.local, p.remote, true)
 	p.schedule(e)
@@ -255,6 +278,9 @@ func (e *Engine) mainFirst(d Datagram, h isakmp.Header) {
 	if p.natt {
 		ps = append(ps, &isakmp.Vendor{Data: vendorNATT})
 	}
+	if p.kin = hasVendor(m, vendorOakley); p.kin {
+		ps = append(ps, &isakmp.Vendor{Data: vendorOakley})
+	}
 	reply := p.clear(ps)
 	if len(reply) > len(d.Data) {
 		e.drop(d, nil, FaultMisbehaved, "main mode message 1 is shorter than its answer would be")
@@ -283,6 +309,7 @@ func (e *Engine) main2(p *phase1, d Datagram, m *isakmp.Message, _ []byte) *reje
 	e.sas[p.pair()] = p
 	p.chosen, p.neg.group = chosen, group
 	p.natt = e.cfg.NATT && hasVendor(m, vendorNATT)
+	p.kin = hasVendor(m, vendorOakley)
 	p.local = d.Local
 	p.neg.sending.accepted(d)
 	p.neg.sending.last = nil // no answer yet that a duplicate could get

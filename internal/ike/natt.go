@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"oakley/internal/doi"
+	"oakley/internal/ipsec"
 	"oakley/internal/isakmp"
 	"oakley/internal/oakley"
 )
@@ -46,4 +48,62 @@ func (p *phase1) floatPort(e *Engine) {
 	}
 	p.local = netip.AddrPortFrom(p.local.Addr(), e.cfg.EncapPort)
 	p.remote = netip.AddrPortFrom(p.remote.Addr(), e.cfg.EncapPort)
+}
+
+// originals are the two NAT-OA payloads for transport mode in UDP: what the two
+// ends are called as seen from here, the initiator first (RFC 3947 section 5.2).
+func (q *quick) originals() []isakmp.Payload {
+	i, r := q.p.local.Addr(), q.p.remote.Addr()
+	if q.role == Responder {
+		i, r = r, i
+	}
+	return []isakmp.Payload{natOA(i), natOA(r)}
+}
+
+func natOA(a netip.Addr) isakmp.Payload {
+	t := doi.IDIPv4Addr
+	if a.Is6() {
+		t = doi.IDIPv6Addr
+	}
+	return &isakmp.NATOA{Type: t, Data: a.AsSlice()}
+}
+
+// takeOriginals reads the peer's NAT-OA payloads. Of what it says there only
+// checksums depend, so an address of the wrong family is as good as none.
+func (q *quick) takeOriginals(m *isakmp.Message) {
+	var said []netip.Addr
+	for _, n := range payloads[*isakmp.NATOA](m) {
+		a, _ := n.Addr()
+		if a.Is4() != q.p.remote.Addr().Is4() {
+			return
+		}
+		said = append(said, a)
+	}
+	if len(said) != 2 || !q.p.nat() {
+		return
+	}
+	q.natOA = ipsec.NATOA{Peer: said[0], Ours: said[1]}
+	if q.role == Initiator {
+		q.natOA = ipsec.NATOA{Peer: said[1], Ours: said[0]}
+	}
+}
+
+// seen is what two identities mean that name single hosts as the peer sees
+// them: behind a translator its own address is not the one that we see, and ours
+// is not the one that it sees. With NAT-OA payloads the identities have to be
+// what those say.
+func (q *quick) seen(local, remote Net) (l, r Net) {
+	swap := func(n Net, original, actual netip.Addr) Net {
+		if n.Prefix.IsSingleIP() && (!original.IsValid() || n.isHost(original)) {
+			n.Prefix = netip.PrefixFrom(actual, actual.BitLen())
+		}
+		return n
+	}
+	if q.p.natHere {
+		local = swap(local, q.natOA.Ours, q.p.local.Addr())
+	}
+	if q.p.natThere {
+		remote = swap(remote, q.natOA.Peer, q.p.remote.Addr())
+	}
+	return local, remote
 }

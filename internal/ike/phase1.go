@@ -33,6 +33,7 @@ type phase1 struct {
 	remoteID    string
 	idBody      []byte    // the peer's authenticated ID
 	natt        bool      // both speak RFC 3947
+	kin         bool      // the peer is one of ours
 	natHere     bool      // we are behind NAT
 	natThere    bool      // the peer is
 	bytes       uint64    // that went through this SA

@@ -49,6 +49,8 @@ type quick struct {
 	idci, idcr   *isakmp.ID
 	local        Net // what the IDs came to
 	remote       Net
+	translated   bool        // an ID of the peer's is what its address was before a translator
+	natOA        ipsec.NATOA // what the peer says about addresses before translation
 	group        *dh.Group
 	private      *dh.Private
 	gx, gxy      []byte // our own public value, or the peer's while we wait; the secret
@@ -147,22 +149,30 @@ func (e *Engine) startQuick(p *phase1, cs *connState, replaces *child) {
 	e.addQuick(q)
 	q.setIDs()
 
+	fit, why := q.fit()
+	if len(fit) == 0 {
+		e.failQuick(q, &Failed{Reason: "none of our own suites can be offered to this peer", Ours: describeSuites(cs.conn, p.nat()), Differs: why})
+		return
+	}
 	query := e.query(q)
-	for i := range cs.conn.Suites {
+	for _, i := range fit {
 		query.Proposals = append(query.Proposals, suiteProposal(&cs.conn.Suites[i]))
 	}
 	query.ID = q.await(e, func(in Input) {
 		a := in.(PolicyAnswer)
-		q.allowed = a.Allow
-		if a.Err != nil || len(a.Allow) != len(cs.conn.Suites) || !slices.Contains(a.Allow, true) {
+		if a.Err != nil || len(a.Allow) != len(fit) || !slices.Contains(a.Allow, true) {
 			e.failQuick(q, &Failed{Reason: "the policy lets us offer none of our own suites: " + policyReason(a), Ours: describeSuites(cs.conn, p.nat())})
 			return
+		}
+		q.allowed = make([]bool, len(cs.conn.Suites))
+		for k, i := range fit {
+			q.allowed[i] = a.Allow[k]
 		}
 		e.meansMet(q)
 	})
 	e.emit(query)
-	for _, s := range cs.conn.Suites {
-		for _, pr := range s.Protocols {
+	for _, i := range fit {
+		for _, pr := range cs.conn.Suites[i].Protocols {
 			if _, have := q.spis[pr.Proto]; !have {
 				e.askQuickSPI(q, pr.Proto)
 			}
@@ -172,6 +182,21 @@ func (e *Engine) startQuick(p *phase1, cs *connState, replaces *child) {
 		e.askQuickDH(q, g, nil)
 	}
 	q.schedule(e)
+}
+
+// fit lists our suites that the ends and the ISAKMP SA allow, and says what is in
+// the way of the last one that they do not.
+func (q *quick) fit() (fit []int, why string) {
+	t := q.terms()
+	for i := range q.cs.conn.Suites {
+		d := q.cs.conn.Suites[i].unfit(t)
+		if d == nil {
+			fit = append(fit, i)
+			continue
+		}
+		why = d.String()
+	}
+	return fit, why
 }
 
 func policyReason(a PolicyAnswer) string {
@@ -257,6 +282,11 @@ func (n Net) at(a netip.Addr) Net {
 	return n
 }
 
+// isHost tells whether n is one address, all of its traffic or some.
+func (n Net) isHost(a netip.Addr) bool {
+	return n.Prefix.IsSingleIP() && n.Prefix.Addr() == a
+}
+
 func (n Net) id() *isakmp.ID {
 	if n.Addr && n.Prefix.IsSingleIP() {
 		return isakmp.IDFromAddr(n.Prefix.Addr(), n.Proto, n.Port)
@@ -290,6 +320,9 @@ func (e *Engine) quick1Send(q *quick) {
 		ps = append(ps, &isakmp.KE{Data: q.gx})
 	}
 	ps = append(ps, q.idci, q.idcr)
+	if offersTransport(q.offer) {
+		ps = append(ps, q.originals()...)
+	}
 	ps[0] = &isakmp.Hash{Data: p.keys.Hash1(q.id, isakmp.AppendPayloads(nil, ps[1:]))}
 	b, next := p.encrypt(doi.ExchangeQuick, q.id, p.keys.Phase2IV(p.lastBlock, q.id), ps)
 	q.iv = next
@@ -389,6 +422,7 @@ func (e *Engine) quick2(q *quick, d Datagram, h isakmp.Header) *rejection {
 		return rej
 	}
 	q.chosen = &cloneCandidates([]candidate{chosen})[0]
+	q.takeOriginals(m)
 	q.nr = bytes.Clone(nonce.Data)
 	ke, _, have := payload[*isakmp.KE](m)
 	if have != (q.private != nil) {
@@ -453,9 +487,10 @@ func (q *quick) shorten(m *isakmp.Message) {
 
 // giveBack returns the SPIs of protocols that were offered and not chosen.
 func (q *quick) giveBack(e *Engine) {
-	for proto, spi := range q.spis {
+	for _, proto := range inwardsOut {
+		spi, have := q.spis[proto]
 		used := slices.ContainsFunc(q.chosen.sas, func(c chosenSA) bool { return c.proto == proto })
-		if !used {
+		if have && !used {
 			delete(q.spis, proto)
 			e.emit(DeleteSA{SAs: []ipsec.SAID{q.inID(proto, spi)}})
 		}

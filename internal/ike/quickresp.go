@@ -41,7 +41,8 @@ func (e *Engine) quick1(p *phase1, d Datagram, h isakmp.Header) (rej *rejection)
 		p: p, role: Responder, id: h.MessageID, state: awaitPolicy, created: e.now, giveUpAt: e.now.Add(e.cfg.ExchangeMaxTime),
 		iv: next, ni: bytes.Clone(nonce.Data), spis: map[doi.Protocol][4]byte{},
 	}
-	if rej := e.takeIDs(q, m); rej != nil {
+	q.takeOriginals(m)
+	if rej := e.takeIDs(q, m, sa); rej != nil {
 		rej.failed.Theirs = describeSA(sa)
 		return rej
 	}
@@ -50,7 +51,7 @@ func (e *Engine) quick1(p *phase1, d Datagram, h isakmp.Header) (rej *rejection)
 			e.dropIdle(q.cs)
 		}
 	}()
-	cands, differs := candidates(q.cs.conn, sa, p.nat())
+	cands, differs := candidates(q.cs.conn, sa, q.terms())
 	if len(cands) == 0 {
 		rej := kill(FaultIncompatible, doi.NotifyNoProposalChosen, "no proposal of the peer's is one of ours")
 		rej.failed = &Failed{
@@ -125,7 +126,7 @@ func thereOrNot(b bool) string {
 }
 
 // takeIDs finds the connection that the peer's identities mean.
-func (e *Engine) takeIDs(q *quick, m *isakmp.Message) *rejection {
+func (e *Engine) takeIDs(q *quick, m *isakmp.Message, sa *isakmp.SA) *rejection {
 	p := q.p
 	ids := payloads[*isakmp.ID](m)
 	remote, local := Net{}.at(p.remote.Addr()), Net{}.at(p.local.Addr())
@@ -145,6 +146,13 @@ func (e *Engine) takeIDs(q *quick, m *isakmp.Message) *rejection {
 	}
 	q.remote, q.local = remote, local
 	q.cs = e.connFor(p, local, remote)
+	if q.cs == nil && p.nat() && offersTransport(sa) {
+		if l, r := q.seen(local, remote); l != local || r != remote {
+			if q.cs = e.connFor(p, l, r); q.cs != nil {
+				q.local, q.remote, q.translated = l, r, true
+			}
+		}
+	}
 	if q.cs == nil {
 		rej := invalidID(fmt.Sprintf("no connection with this peer joins our %s and its %s", local, remote))
 		rej.failed.Ours = e.describeNets(p.peer)
@@ -243,6 +251,9 @@ func (e *Engine) quick2Send(q *quick) {
 	if q.idci != nil {
 		ps = append(ps, q.idci, q.idcr)
 	}
+	if first := &q.chosen.sas[0]; first.offer.udp && q.chosen.mode == ipsec.Transport {
+		ps = append(ps, q.originals()...)
+	}
 	ps[0] = &isakmp.Hash{Data: p.keys.Hash2(q.id, q.ni, isakmp.AppendPayloads(nil, ps[1:]))}
 	b, next := p.encrypt(doi.ExchangeQuick, q.id, q.iv, ps)
 	q.iv = next
@@ -250,17 +261,13 @@ func (e *Engine) quick2Send(q *quick) {
 	e.send(&q.sending, b, p.local, p.remote, true)
 }
 
-// replySA echoes the chosen proposal with our SPIs.
+// replySA echoes the chosen proposal, in the peer's order, with our SPIs.
 func (q *quick) replySA() *isakmp.SA {
 	sa := &isakmp.SA{DOI: doi.IPsec, Situation: doi.SituationIdentityOnly}
-	for i := range q.chosen.sas {
-		c := &q.chosen.sas[i]
-		spi := q.spis[c.proto]
-		w := isakmp.Proposal{Number: q.chosen.number, Protocol: c.proto, SPI: spi[:], Transforms: []isakmp.Transform{c.transform}}
-		if c.proto == doi.ProtoIPComp {
-			w.SPI = spi[2:]
-		}
-		sa.Proposals = append(sa.Proposals, w)
+	for _, proto := range q.chosen.listed {
+		sa.Proposals = append(sa.Proposals, isakmp.Proposal{
+			Number: q.chosen.number, Protocol: proto, SPI: wireSPI(proto, q.spis[proto]), Transforms: []isakmp.Transform{q.chosen.sa(proto).transform},
+		})
 	}
 	return sa
 }
