@@ -86,7 +86,7 @@ type soak struct {
 	ends [2]*gateway
 	spi  atomic.Uint32
 	late sync.WaitGroup // old SAs that are still to be deleted
-	old  []tunnel // by pair: what is live
+	old  []tunnel       // by pair: what is live
 }
 
 // tunnel are the SAs of a pair: by direction, the sender's and the receiver's.
