@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"strconv"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -30,7 +31,6 @@ type options struct {
 	seconds   int
 	streams   []int
 	only      string
-	ipsecd    string
 	wireguard string
 }
 
@@ -43,13 +43,19 @@ func run(args []string) error {
 		}
 		return forward(args[1], local, remote)
 	}
+	if len(args) == 4 && args[0] == "plane" {
+		me, err := strconv.Atoi(args[3])
+		if err != nil {
+			return err
+		}
+		return runPlane(args[1], args[2], me)
+	}
 	var o options
 	f := pflag.NewFlagSet("vpnbench", pflag.ContinueOnError)
 	f.IntVar(&o.rounds, "rounds", 3, "how often each is measured; the median counts")
 	f.IntVar(&o.seconds, "seconds", 5, "length of a run")
 	f.IntSliceVar(&o.streams, "streams", []int{1, 4}, "numbers of TCP streams")
 	f.StringVar(&o.only, "only", "", "measure only what this regular expression matches")
-	f.StringVar(&o.ipsecd, "ipsecd", "bin/ipsecd", "the program to measure")
 	f.StringVar(&o.wireguard, "wireguard-go", "wireguard-go", "go install golang.zx2c4.com/wireguard@latest makes the newest (it is then named wireguard)")
 	f.Usage = func() {
 		fmt.Fprintf(os.Stderr, "usage: vpnbench [flags]\n%s", f.FlagUsages())
@@ -92,6 +98,10 @@ func subjects(o *options) []subject {
 	all := []subject{
 		forwarder{"udp"},
 		forwarder{"raw"},
+		oakley{"aes-128-gcm", true},
+		oakley{"aes-128-gcm", false},
+		oakley{"aes-128-cbc-sha1", true},
+		oakley{"3des-sha1", true},
 		strongSwan{"aes128gcm16"},
 		strongSwan{"aes128-sha1"},
 		strongSwan{"3des-sha1"},
