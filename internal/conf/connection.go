@@ -2,6 +2,8 @@ package conf
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"oakley/internal/diag"
 )
@@ -147,6 +149,7 @@ func (l *loader) checkConnections() {
 		l.checkConnection(cs)
 		if sound {
 			l.checkOffer(cs)
+			l.checkTransport(cs)
 		}
 		l.unused = false
 		if cs.ref.tag == nil || c.Local == nil || c.Remote == nil {
@@ -211,6 +214,30 @@ func (l *loader) checkConnection(cs *connSection) {
 	}
 	if p := c.Peer; p != nil && p.Address.IsValid() && b.Prefix.IsValid() && !b.Addr && b.Prefix.Bits() != 0 && b.Prefix.Contains(p.Address) {
 		l.warn(x, "packets for the peer's own address go through the tunnel too, but for IKE and the tunnel itself", "the remote network %s of connection %s holds the peer's address %s", b.Prefix, clip(c.Name), p.Address)
+	}
+}
+
+// checkTransport sees to it that transport mode is between the tunnel's ends
+// themselves: there is no other address in its packets.
+func (l *loader) checkTransport(cs *connSection) {
+	c := cs.conn
+	i := slices.IndexFunc(c.Suites, func(s Suite) bool { return s.Transport() })
+	if i < 0 || c.Peer == nil {
+		return
+	}
+	for _, end := range []struct {
+		tag, whose string
+		net        *Net
+		addr       netip.Addr
+	}{{"Local-ID", "our address", c.Local, c.Peer.LocalAddress}, {"Remote-ID", "the peer's address", c.Remote, c.Peer.Address}} {
+		if end.net == nil || !end.net.Prefix.IsValid() {
+			continue
+		}
+		if end.net.Prefix.IsSingleIP() && (!end.addr.IsValid() || end.net.Prefix.Addr() == end.addr) {
+			continue
+		}
+		l.fail(cs.view.get(end.tag), "remove "+end.tag+", which then is "+end.whose+", or take a suite in tunnel mode",
+			"suite %s of connection %s is in transport mode, between the tunnel's ends themselves, and %s is %s", clip(c.Suites[i].Name), clip(c.Name), end.tag, end.net)
 	}
 }
 

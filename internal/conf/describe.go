@@ -195,9 +195,12 @@ func (t *Phase1Transform) String() string {
 // String is the transform's values: ESP AES 128 (128-256), HMAC_SHA, PFS MODP_1024, tunnel, 1200 s (60-86400).
 func (t *Phase2Transform) String() string {
 	var l []string
-	if t.Proto == ipsec.ProtoAH {
+	switch t.Proto {
+	case ipsec.ProtoAH:
 		l = append(l, t.AH.String())
-	} else {
+	case ipsec.ProtoIPComp:
+		l = append(l, t.IPComp.String())
+	default:
 		l = append(l, word(t.ESP, t.KeyLength))
 	}
 	if t.Auth != 0 {
@@ -205,6 +208,9 @@ func (t *Phase2Transform) String() string {
 	}
 	if t.Group != 0 {
 		l = append(l, "PFS "+t.Group.String())
+	}
+	if t.ESN {
+		l = append(l, "ESN")
 	}
 	l = append(l, t.Mode.String())
 	return strings.Join(append(l, lifeWords(t.LifeSeconds, t.LifeKilobytes)...), ", ")

@@ -11,17 +11,11 @@ import (
 // not have. The configuration parses all of them; whoever runs it decides.
 type Features uint32
 
-// Features beyond main mode with a pre-shared key and ESP in tunnel mode.
+// Features beyond main mode with a pre-shared key and quick mode.
 const (
 	FeatureCertificates    Features = 1 << iota // authentication by RSA signatures
 	FeatureAggressive                           // aggressive mode
 	FeatureModeConfig                           // Flags=ikecfg
-	FeatureAH                                   // the authentication header
-	FeatureBundle                               // several protocols in one suite
-	FeatureTransport                            // transport mode
-	FeatureAESCTR                               // AES in counter mode
-	FeatureAESGMAC                              // AES-GMAC
-	FeatureRIPEMD                               // HMAC-RIPEMD-160
 	FeatureUnauthenticated                      // ESP without authentication
 	FeatureNATID                                // NAT-ID
 	FeaturePFTag                                // PF-Tag
@@ -34,8 +28,7 @@ const (
 )
 
 var featureNames = []string{
-	"certificates (RSA_SIG)", "aggressive mode", "mode-config (Flags=ikecfg)", "AH", "bundles of several protocols",
-	"transport mode", "AES-CTR", "AES-GMAC", "HMAC-RIPEMD", "ESP without authentication", "NAT-ID", "PF-Tag",
+	"certificates (RSA_SIG)", "aggressive mode", "mode-config (Flags=ikecfg)", "ESP without authentication", "NAT-ID", "PF-Tag",
 	"DPD (DPD-check-interval)", "Acquire-Only", "Shared-SADB", "Renegotiate-on-HUP", "a KeyNote policy",
 }
 
@@ -109,37 +102,21 @@ func (c *Connection) Needs() (f Features) {
 	return f
 }
 
-// Needs is what the suite asks for.
+// Needs is what the suite asks for. What ESP leaves out AH may do.
 func (s *Suite) Needs() (f Features) {
-	if len(s.Protocols) > 1 {
-		f |= FeatureBundle
-	}
 	for i := range s.Protocols {
 		for k := range s.Protocols[i].Transforms {
-			f |= s.Protocols[i].Transforms[k].Needs()
+			f |= s.Protocols[i].Transforms[k].needs()
 		}
+	}
+	if s.protocol(ipsec.ProtoAH) != nil {
+		f &^= FeatureUnauthenticated
 	}
 	return f
 }
 
-// Needs is what the transform asks for.
-func (t *Phase2Transform) Needs() (f Features) {
-	if t.Mode == ipsec.Transport {
-		f |= FeatureTransport
-	}
-	if t.Auth == doi.AuthHMACRIPEMD {
-		f |= FeatureRIPEMD
-	}
-	if t.Proto == ipsec.ProtoAH {
-		return f | FeatureAH
-	}
-	switch t.ESP {
-	case doi.ESPAESCTR:
-		f |= FeatureAESCTR
-	case doi.ESPNullAESGMAC:
-		f |= FeatureAESGMAC
-	}
-	if t.Auth == 0 && !combined(t.ESP) {
+func (t *Phase2Transform) needs() (f Features) {
+	if t.Proto == ipsec.ProtoESP && t.Auth == 0 && !combined(t.ESP) {
 		f |= FeatureUnauthenticated
 	}
 	return f
@@ -147,5 +124,5 @@ func (t *Phase2Transform) Needs() (f Features) {
 
 // combined tells whether a cipher authenticates by itself (RFC 4106, RFC 4543).
 func combined(e doi.ESP) bool {
-	return e == doi.ESPAESGCM8 || e == doi.ESPAESGCM12 || e == doi.ESPAESGCM16 || e == doi.ESPNullAESGMAC
+	return e == doi.ESPAESGCM8 || e == doi.ESPAESGCM12 || e == doi.ESPAESGCM16 || e == doi.ESPNullAESGMAC || e == doi.ESPChaCha20Poly1305
 }

@@ -148,6 +148,9 @@ var quickTransforms = sync.OnceValue(func() *generatedNames {
 	for _, base := range quickBases() {
 		g.add(base.word+"-XF", base.tags)
 	}
+	for _, base := range compressions {
+		g.add(base.word+"-XF", base.tags)
+	}
 	return g
 })
 
@@ -159,6 +162,9 @@ var quickProtocols = sync.OnceValue(func() *generatedNames {
 			id = "IPSEC_AH"
 		}
 		g.add(base.word, tags{"protocol_id": id, "transforms": base.word + "-XF"})
+	}
+	for _, base := range compressions {
+		g.add(base.word, tags{"protocol_id": "IPCOMP", "transforms": base.word + "-XF"})
 	}
 	return g
 })
@@ -194,6 +200,13 @@ var quickBases = sync.OnceValue(func() []part {
 	}
 	return l
 })
+
+// compressions are for suites of several protocols: alone they protect nothing,
+// so there is no suite of them. The group is that of the others.
+var compressions = []part{
+	{word: "QM-IPCOMP-DEFLATE", tags: tags{"transform_id": "DEFLATE", "encapsulation_mode": "TUNNEL", "life": lifeQuick}},
+	{word: "QM-IPCOMP-TRP-DEFLATE", tags: tags{"transform_id": "DEFLATE", "encapsulation_mode": "TRANSPORT", "life": lifeQuick}},
+}
 
 func pfsParts() []part {
 	l := []part{{word: ""}, {word: "-PFS", tags: tags{"group_description": defaultGroup.String()}}}

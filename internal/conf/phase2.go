@@ -82,6 +82,7 @@ func (g *groupCheck) add(x value, s *Suite) {
 		for k := range s.Protocols[i].Transforms {
 			t := &s.Protocols[i].Transforms[k]
 			switch {
+			case t.IPComp != 0 && t.Group == 0: // it has no key
 			case g.first == nil:
 				g.first, g.suite = t, x.text
 			case g.told || t.Group == g.first.Group:
@@ -104,7 +105,7 @@ func (l *loader) weakSuite(x value, s *Suite) bool {
 			if l.weakCipher(x, t.ESP == doi.ESPDES) || l.weakGroup(x, t.Group) {
 				return true
 			}
-			if t.Needs().Has(FeatureUnauthenticated) && len(s.Protocols) == 1 {
+			if s.Needs().Has(FeatureUnauthenticated) {
 				l.warn(x, "take a suite with a hash, as QM-ESP-AES-SHA-PFS-SUITE", "%s encrypts without authentication: packets can be changed on their way", clip(x.text))
 				return true
 			}
@@ -135,14 +136,74 @@ func (l *loader) suite(ref value) *Suite {
 			continue
 		}
 		if has[p.Proto] {
-			l.fail(x, "a suite has ESP once and AH once at most; alternatives are Transforms= of one protocol, or suites", "suite %s has %s twice", clip(s.Name), p.Proto)
+			l.fail(x, "a suite has each protocol once at most; alternatives are Transforms= of one protocol, or suites", "suite %s has %s twice", clip(s.Name), p.Proto)
 			continue
 		}
 		has[p.Proto] = true
 		s.Protocols = append(s.Protocols, *p)
 	}
+	l.checkBundle(list, s)
 	return s
 }
+
+// checkBundle looks at what protocols have to do with each other.
+func (l *loader) checkBundle(list value, s *Suite) {
+	first := s.protocol(ipsec.ProtoIPComp)
+	if first != nil && len(s.Protocols) == 1 {
+		l.fail(list, "name an ESP or AH protocol beside it", "suite %s compresses and does not protect", clip(s.Name))
+		return
+	}
+	for _, p := range inwardsOut {
+		q := s.protocol(p)
+		if q == nil {
+			continue
+		}
+		if first == nil {
+			first = q
+		}
+		if q.tunnels() && !first.tunnels() {
+			l.fail(list, "give the innermost protocol ENCAPSULATION_MODE=TUNNEL: of several, IPComp is inside ESP and ESP inside AH",
+				"suite %s has tunnel mode in %s around transport mode in %s", clip(s.Name), q.Name, first.Name)
+			return
+		}
+	}
+}
+
+// inwardsOut are the protocols of a bundle in the order in which they are
+// applied to a packet.
+var inwardsOut = []ipsec.Proto{ipsec.ProtoIPComp, ipsec.ProtoESP, ipsec.ProtoAH}
+
+func (s *Suite) protocol(p ipsec.Proto) *Protocol {
+	for i := range s.Protocols {
+		if s.Protocols[i].Proto == p {
+			return &s.Protocols[i]
+		}
+	}
+	return nil
+}
+
+// tunnels tells whether some transform of p is in tunnel mode.
+func (p *Protocol) tunnels() bool {
+	for i := range p.Transforms {
+		if p.Transforms[i].Mode == ipsec.Tunnel {
+			return true
+		}
+	}
+	return false
+}
+
+// Transport tells whether s is in transport mode as a whole: a bundle has one
+// mode.
+func (s *Suite) Transport() bool {
+	for i := range s.Protocols {
+		if s.Protocols[i].tunnels() {
+			return false
+		}
+	}
+	return len(s.Protocols) > 0
+}
+
+var protocolChoices = []choice[ipsec.Proto]{{"IPSEC_ESP", ipsec.ProtoESP}, {"IPSEC_AH", ipsec.ProtoAH}, {"IPCOMP", ipsec.ProtoIPComp}}
 
 // replayWindow is what a protocol has when nobody says otherwise, in packets
 // (RFC 4303 section 3.4.3).
@@ -163,7 +224,7 @@ func (l *loader) protocol(ref value) *Protocol {
 	if !ok {
 		return nil
 	}
-	if p.Proto, ok = oneOf(l, x, "PROTOCOL_ID", []choice[ipsec.Proto]{{"IPSEC_ESP", ipsec.ProtoESP}, {"IPSEC_AH", ipsec.ProtoAH}}); !ok {
+	if p.Proto, ok = oneOf(l, x, "PROTOCOL_ID", protocolChoices); !ok {
 		return nil
 	}
 	if x := v.get("ReplayWindow"); x.text != "" {

@@ -39,7 +39,7 @@ var (
 	roleSuite      = &role{what: "an IPsec suite", names: quickSuites, example: "QM-ESP-AES-SHA-PFS-SUITE is there without a section", tags: []string{"Protocols"}}
 	roleProtocol   = &role{what: "an IPsec protocol", names: quickProtocols, tags: []string{"PROTOCOL_ID", "ReplayWindow", "Transforms"}}
 	roleTransform2 = &role{what: "an IPsec transform", names: quickTransforms, tags: []string{
-		"TRANSFORM_ID", "ENCAPSULATION_MODE", "AUTHENTICATION_ALGORITHM", "KEY_LENGTH", "GROUP_DESCRIPTION", "Life",
+		"TRANSFORM_ID", "ENCAPSULATION_MODE", "AUTHENTICATION_ALGORITHM", "KEY_LENGTH", "GROUP_DESCRIPTION", tagESN, "Life",
 	}}
 	roleNet        = &role{what: "an IPsec ID", tags: []string{"ID-type", "Address", "Network", "Netmask", "Protocol", "Port"}}
 	roleModeConfig = &role{what: "a mode-config section", tags: []string{"Address", "Netmask", "Nameserver", "WINS-server", "Lifetime", "Mode", "Attributes"}}

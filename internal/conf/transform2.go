@@ -12,14 +12,19 @@ var espChoices = []choice[doi.ESP]{
 	{"BLOWFISH", doi.ESPBlowfish},
 	{"AES", doi.ESPAES},
 	{"AES_CTR", doi.ESPAESCTR},
+	{"AES_GCM_8", doi.ESPAESGCM8},
+	{"AES_GCM_12", doi.ESPAESGCM12},
 	{"AES_GCM_16", doi.ESPAESGCM16},
 	{"AES_GMAC", doi.ESPNullAESGMAC},
+	{"CHACHA20_POLY1305", doi.ESPChaCha20Poly1305},
+	{"SKIPJACK", doi.ESPSkipjack},
 	{"NULL", doi.ESPNull},
 }
 
 var espKeys = map[doi.ESP]keys{
 	doi.ESPDES: oneKey, doi.ESP3DES: oneKey, doi.ESPCAST: castKeys, doi.ESPBlowfish: blowfishKeys, doi.ESPAES: aesKeys,
-	doi.ESPAESCTR: aesKeys, doi.ESPAESGCM16: aesKeys, doi.ESPNullAESGMAC: aesKeys, doi.ESPNull: oneKey,
+	doi.ESPAESCTR: aesKeys, doi.ESPAESGCM8: aesKeys, doi.ESPAESGCM12: aesKeys, doi.ESPAESGCM16: aesKeys, doi.ESPNullAESGMAC: aesKeys,
+	doi.ESPNull: oneKey, doi.ESPChaCha20Poly1305: oneKey, doi.ESPSkipjack: oneKey,
 }
 
 var ahChoices = []choice[doi.AH]{
@@ -29,13 +34,20 @@ var ahChoices = []choice[doi.AH]{
 	{"SHA2_256", doi.AHSHA2256},
 	{"SHA2_384", doi.AHSHA2384},
 	{"SHA2_512", doi.AHSHA2512},
+	{"AES_XCBC", doi.AHAESXCBC},
+	{"AES_128_GMAC", doi.AHAESGMAC128},
+	{"AES_192_GMAC", doi.AHAESGMAC192},
+	{"AES_256_GMAC", doi.AHAESGMAC256},
 }
+
+var ipcompChoices = []choice[doi.IPComp]{{"DEFLATE", doi.IPCompDeflate}}
 
 // ahAuth is the authentication that each AH transform goes with (RFC 2407
 // section 4.4.3).
 var ahAuth = map[doi.AH]doi.AuthAlg{
 	doi.AHMD5: doi.AuthHMACMD5, doi.AHSHA1: doi.AuthHMACSHA1, doi.AHRIPEMD: doi.AuthHMACRIPEMD,
 	doi.AHSHA2256: doi.AuthHMACSHA2256, doi.AHSHA2384: doi.AuthHMACSHA2384, doi.AHSHA2512: doi.AuthHMACSHA2512,
+	doi.AHAESXCBC: doi.AuthAESXCBC, doi.AHAESGMAC128: doi.AuthAESGMAC128, doi.AHAESGMAC192: doi.AuthAESGMAC192, doi.AHAESGMAC256: doi.AuthAESGMAC256,
 }
 
 var macChoices = []choice[doi.AuthAlg]{
@@ -45,7 +57,14 @@ var macChoices = []choice[doi.AuthAlg]{
 	{"HMAC_SHA2_384", doi.AuthHMACSHA2384},
 	{"HMAC_SHA2_512", doi.AuthHMACSHA2512},
 	{"HMAC_RIPEMD", doi.AuthHMACRIPEMD},
+	{"AES_XCBC_MAC", doi.AuthAESXCBC},
+	{"AES_128_GMAC", doi.AuthAESGMAC128},
+	{"AES_192_GMAC", doi.AuthAESGMAC192},
+	{"AES_256_GMAC", doi.AuthAESGMAC256},
 }
+
+// tagESN asks for sequence numbers of 64 bits; it is ours.
+const tagESN = "EXTENDED_SEQUENCE_NUMBERS"
 
 var modeChoices = []choice[ipsec.Mode]{{"TUNNEL", ipsec.Tunnel}, {"TRANSPORT", ipsec.Transport}}
 
@@ -72,12 +91,17 @@ func (l *loader) transform2(ref value, proto ipsec.Proto) *Phase2Transform {
 	if x := v.get("GROUP_DESCRIPTION"); x.text != "" {
 		t.Group, _ = l.group(x)
 	}
+	if x := v.get(tagESN); x.text != "" {
+		t.ESN, _ = oneOf(l, x, "value of "+tagESN, []choice[bool]{{"yes", true}, {"no", false}})
+	}
 	t.LifeSeconds, t.LifeKilobytes = l.lifetimes(v)
 	x, ok := l.need(v, "TRANSFORM_ID", "write TRANSFORM_ID=AES")
 	switch {
 	case !ok:
 	case proto == ipsec.ProtoAH:
 		l.readAH(t, v, x)
+	case proto == ipsec.ProtoIPComp:
+		l.readIPComp(t, v, x)
 	default:
 		l.readESP(t, v, x, macOK)
 	}
@@ -98,6 +122,16 @@ func (l *loader) readAH(t *Phase2Transform, v view, x value) {
 	}
 }
 
+func (l *loader) readIPComp(t *Phase2Transform, v view, x value) {
+	t.IPComp, _ = oneOf(l, withoutPrefix(x, "IPCOMP_"), "TRANSFORM_ID of IPComp", ipcompChoices)
+	for _, tag := range []string{"AUTHENTICATION_ALGORITHM", "KEY_LENGTH", tagESN} {
+		if x := v.get(tag); x.text != "" {
+			l.fail(x, "remove "+tag, "IPComp compresses: it has no key and no sequence numbers")
+		}
+	}
+	t.Auth, t.ESN = 0, false
+}
+
 func (l *loader) readESP(t *Phase2Transform, v view, x value, macOK bool) {
 	var ok bool
 	if t.ESP, ok = oneOf(l, withoutPrefix(x, "ESP_"), "TRANSFORM_ID of ESP", espChoices); !ok {
@@ -110,10 +144,12 @@ func (l *loader) readESP(t *Phase2Transform, v view, x value, macOK bool) {
 		l.fail(x, "write AUTHENTICATION_ALGORITHM=, or take a cipher", "transform %s neither encrypts nor authenticates", clip(t.Name))
 	case combined(t.ESP) && t.Auth != 0:
 		l.fail(mac, "remove AUTHENTICATION_ALGORITHM", "%s authenticates by itself", t.ESP)
+	case t.Auth >= doi.AuthAESGMAC128:
+		l.fail(mac, "write TRANSFORM_ID=AES_GMAC and no AUTHENTICATION_ALGORITHM", "%s authenticates AH alone", t.Auth)
 	}
 }
 
-// withoutPrefix takes the ESP_ or AH_ off that the RFCs have before the names.
+// withoutPrefix takes the ESP_, AH_ or IPCOMP_ off that the RFCs have before the names.
 func withoutPrefix(x value, prefix string) value {
 	if len(x.text) > len(prefix) && fold(x.text[:len(prefix)]) == fold(prefix) {
 		x.text = x.text[len(prefix):]

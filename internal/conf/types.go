@@ -179,7 +179,8 @@ type Net struct {
 	Port      uint16       // 0: all
 }
 
-// Suite is one offer in quick mode: all of its protocols together.
+// Suite is one offer in quick mode: all of its protocols together, in the order
+// of the file, which says nothing about the order in which they are applied.
 type Suite struct {
 	Name      string
 	Protocols []Protocol
@@ -188,7 +189,7 @@ type Suite struct {
 // Protocol is one protocol of a suite with its transforms in order.
 type Protocol struct {
 	Name       string
-	Proto      ipsec.Proto // ipsec.ProtoESP or ipsec.ProtoAH
+	Proto      ipsec.Proto // ipsec.ProtoESP, ipsec.ProtoAH or ipsec.ProtoIPComp
 	Replay     int         // window in packets; 0: no replay protection
 	Transforms []Phase2Transform
 }
@@ -197,12 +198,14 @@ type Protocol struct {
 type Phase2Transform struct {
 	Name          string
 	Proto         ipsec.Proto
-	ESP           doi.ESP // 0 for AH
-	AH            doi.AH  // 0 for ESP
+	ESP           doi.ESP // of ESP alone
+	AH            doi.AH
+	IPComp        doi.IPComp
 	Mode          ipsec.Mode
 	Auth          doi.AuthAlg // 0: none
 	KeyLength     Range       // bits; zero: the cipher has one length or its own default
 	Group         doi.Group   // 0: no perfect forward secrecy
+	ESN           bool        // extended sequence numbers (RFC 4304)
 	LifeSeconds   Range       // zero: no limit in time
 	LifeKilobytes Range       // zero: no limit in traffic
 }

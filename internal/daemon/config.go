@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"oakley/internal/conf"
@@ -120,20 +119,4 @@ func (l *loaded) fits(info dataplane.Info) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// lacks names what a suite needs and a data plane has not.
-func lacks(info dataplane.Info, s *ike.Suite) string {
-	for i := range s.Protocols {
-		for k := range s.Protocols[i].Transforms {
-			t := &s.Protocols[i].Transforms[k]
-			if c := espCiphers[t.ID]; len(info.Ciphers) > 0 && !slices.Contains(info.Ciphers, c) {
-				return c.String()
-			}
-			if a := auths[t.Auth]; t.Auth != 0 && len(info.Auths) > 0 && !slices.Contains(info.Auths, a) {
-				return a.String()
-			}
-		}
-	}
-	return ""
 }

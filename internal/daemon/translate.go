@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"oakley/internal/conf"
+	"oakley/internal/dataplane"
 	"oakley/internal/doi"
 	"oakley/internal/ike"
 	"oakley/internal/ipsec"
@@ -17,8 +18,7 @@ import (
 // missing are the features of a configuration that isakmpd does not have yet. A
 // connection that needs one of them is refused by its name.
 const missing = conf.FeatureCertificates | conf.FeatureAggressive | conf.FeatureModeConfig |
-	conf.FeatureAH | conf.FeatureBundle | conf.FeatureTransport | conf.FeatureAESCTR | conf.FeatureAESGMAC |
-	conf.FeatureRIPEMD | conf.FeatureUnauthenticated | conf.FeatureNATID | conf.FeaturePFTag
+	conf.FeatureUnauthenticated | conf.FeatureNATID | conf.FeaturePFTag
 
 // left are wishes of [General] that a tunnel works without: a warning says so.
 const left = conf.FeatureDPD | conf.FeatureSharedSADB | conf.FeatureRenegotiate
@@ -233,15 +233,30 @@ func endOf(n *conf.Net) ike.Net {
 	return ike.Net{Prefix: n.Prefix, Addr: n.Addr, Proto: n.Proto, Port: n.Port}
 }
 
+// suite puts the protocols into the order in which they are applied, and gives
+// IPComp, which has no key, the group of the others.
 func suite(s *conf.Suite) ike.Suite {
 	out := ike.Suite{Name: s.Name}
-	for i := range s.Protocols {
-		p := &s.Protocols[i]
-		q := ike.Protocol{Proto: protocols[p.Proto], Replay: p.Replay}
-		for k := range p.Transforms {
-			q.Transforms = append(q.Transforms, phase2Transform(&p.Transforms[k]))
+	var group doi.Group
+	for _, proto := range []ipsec.Proto{ipsec.ProtoAH, ipsec.ProtoESP, ipsec.ProtoIPComp} {
+		for i := range s.Protocols {
+			p := &s.Protocols[i]
+			if p.Proto != proto {
+				continue
+			}
+			q := ike.Protocol{Proto: protocols[p.Proto], Replay: p.Replay}
+			for k := range p.Transforms {
+				t := phase2Transform(&p.Transforms[k])
+				if group == 0 {
+					group = t.Group
+				}
+				if proto == ipsec.ProtoIPComp && t.Group == 0 {
+					t.Group = group
+				}
+				q.Transforms = append(q.Transforms, t)
+			}
+			out.Protocols = append([]ike.Protocol{q}, out.Protocols...)
 		}
-		out.Protocols = append(out.Protocols, q)
 	}
 	return out
 }
@@ -255,11 +270,14 @@ func phase1Transform(x *conf.Phase1Transform) ike.Phase1Transform {
 
 func phase2Transform(x *conf.Phase2Transform) ike.Phase2Transform {
 	id := uint8(x.ESP)
-	if x.Proto == ipsec.ProtoAH {
+	switch x.Proto {
+	case ipsec.ProtoAH:
 		id = uint8(x.AH)
+	case ipsec.ProtoIPComp:
+		id = uint8(x.IPComp)
 	}
 	return ike.Phase2Transform{
-		Name: x.Name, ID: id, Mode: x.Mode, Auth: x.Auth, KeyLength: rangeOf(x.KeyLength), Group: x.Group,
+		Name: x.Name, ID: id, Mode: x.Mode, Auth: x.Auth, KeyLength: rangeOf(x.KeyLength), Group: x.Group, ESN: x.ESN,
 		Seconds: rangeOf(x.LifeSeconds), Kilobytes: rangeOf(x.LifeKilobytes),
 	}
 }
@@ -290,16 +308,46 @@ var protocols = map[ipsec.Proto]doi.Protocol{
 	ipsec.ProtoESP: doi.ProtoESP, ipsec.ProtoAH: doi.ProtoAH, ipsec.ProtoIPComp: doi.ProtoIPComp,
 }
 
-// espCiphers and auths are the data planes' words for the wire's numbers.
-var espCiphers = map[uint8]ipsec.Cipher{
-	uint8(doi.ESPDES): ipsec.CipherDES, uint8(doi.ESP3DES): ipsec.Cipher3DES, uint8(doi.ESPCAST): ipsec.CipherCAST,
-	uint8(doi.ESPBlowfish): ipsec.CipherBlowfish, uint8(doi.ESPNull): ipsec.CipherNull, uint8(doi.ESPAES): ipsec.CipherAESCBC,
-	uint8(doi.ESPAESCTR): ipsec.CipherAESCTR, uint8(doi.ESPAESGCM8): ipsec.CipherAESGCM8, uint8(doi.ESPAESGCM12): ipsec.CipherAESGCM12,
-	uint8(doi.ESPAESGCM16): ipsec.CipherAESGCM16, uint8(doi.ESPNullAESGMAC): ipsec.CipherAESGMAC,
+var ipsecProtos = map[doi.Protocol]ipsec.Proto{
+	doi.ProtoESP: ipsec.ProtoESP, doi.ProtoAH: ipsec.ProtoAH, doi.ProtoIPComp: ipsec.ProtoIPComp,
 }
 
-var auths = map[doi.AuthAlg]ipsec.Auth{
-	doi.AuthHMACMD5: ipsec.AuthHMACMD5, doi.AuthHMACSHA1: ipsec.AuthHMACSHA1, doi.AuthHMACRIPEMD: ipsec.AuthHMACRIPEMD160,
-	doi.AuthHMACSHA2256: ipsec.AuthHMACSHA256, doi.AuthHMACSHA2384: ipsec.AuthHMACSHA384, doi.AuthHMACSHA2512: ipsec.AuthHMACSHA512,
-	doi.AuthAESXCBC: ipsec.AuthAESXCBC,
+// lacks names what a suite needs and a data plane has not; an empty list of a
+// data plane's is everything.
+func lacks(info dataplane.Info, s *ike.Suite) string {
+	for i := range s.Protocols {
+		p := &s.Protocols[i]
+		proto := ipsecProtos[p.Proto]
+		if len(info.Protos) > 0 && !slices.Contains(info.Protos, proto) {
+			return strings.ToUpper(proto.String())
+		}
+		for k := range p.Transforms {
+			if what := lacksTransform(info, p.Proto, &p.Transforms[k]); what != "" {
+				return what
+			}
+		}
+	}
+	return ""
+}
+
+func lacksTransform(info dataplane.Info, proto doi.Protocol, t *ike.Phase2Transform) string {
+	switch {
+	case t.Mode == ipsec.Transport && !info.Transport:
+		return "transport mode"
+	case t.ESN && !info.ESN:
+		return "extended sequence numbers"
+	}
+	if proto == doi.ProtoIPComp {
+		if c := ike.CompOf(doi.IPComp(t.ID)); len(info.Comps) > 0 && !slices.Contains(info.Comps, c) {
+			return c.String()
+		}
+		return ""
+	}
+	if c := ike.CipherOf(doi.ESP(t.ID)); proto == doi.ProtoESP && len(info.Ciphers) > 0 && !slices.Contains(info.Ciphers, c) {
+		return c.String()
+	}
+	if a := ike.AuthOf(proto, t.ID, t.Auth); a != ipsec.AuthNone && len(info.Auths) > 0 && !slices.Contains(info.Auths, a) {
+		return a.String()
+	}
+	return ""
 }

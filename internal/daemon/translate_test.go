@@ -42,11 +42,7 @@ func TestAConnectionThatNeedsALaterFeatureIsRefusedByName(t *testing.T) {
 		"certificates": {strings.Replace(east.conf(), "AES-SHA2-256-GRP31", "AES-SHA-RSA_SIG", 1), "certificates (RSA_SIG)"},
 		"aggressive":   {strings.Replace(east.conf(), "ID_PROT", "AGGRESSIVE", 1), "aggressive mode"},
 		"mode-config":  {strings.Replace(east.conf(), "Phase= 1\n", "Phase= 1\nFlags= ikecfg\n", 1), "mode-config"},
-		"transport":    {suite("QM-ESP-TRP-AES-SHA-SUITE"), "transport mode"},
-		"AH":           {suite("QM-AH-SHA-SUITE"), "AH"},
-		"AES-CTR":      {suite("QM-ESP-AESCTR-SHA-SUITE"), "AES-CTR"},
-		"GMAC":         {suite("QM-ESP-AESGMAC-128-SUITE"), "AES-GMAC"},
-		"RIPEMD":       {suite("QM-ESP-3DES-RIPEMD-SUITE"), "HMAC-RIPEMD"},
+		"bare ESP":     {suite("QM-ESP-AES-SUITE"), "ESP without authentication"},
 		"NAT-ID":       {strings.Replace(east.conf(), "ISAKMP-peer=", "NAT-ID= here\nISAKMP-peer=", 1), "NAT-ID"},
 		"PF-Tag":       {strings.Replace(east.conf(), "ISAKMP-peer=", "PF-Tag= vpn\nISAKMP-peer=", 1), "PF-Tag"},
 	} {
@@ -65,12 +61,12 @@ func TestAConnectionThatNeedsALaterFeatureIsRefusedByName(t *testing.T) {
 }
 
 func TestSuitesThatComeLaterAreLeftOutWhenOthersRemain(t *testing.T) {
-	text := strings.Replace(east.conf(), "QM-ESP-AES-SHA2-256-PFS-GRP31-SUITE", "QM-ESP-AESCTR-SHA-SUITE,QM-ESP-AES-SHA-SUITE", 1)
+	text := strings.Replace(east.conf(), "QM-ESP-AES-SHA2-256-PFS-GRP31-SUITE", "QM-ESP-AESCTR-SUITE,QM-ESP-AES-SHA-SUITE", 1)
 	l := mustTranslate(t, text)
 	if s := l.engine.Connections[0].Suites; len(s) != 1 || s[0].Name != "QM-ESP-AES-SHA-SUITE" {
 		t.Errorf("suites %+v", s)
 	}
-	if w := strings.Join(l.warnings, "\n"); !strings.Contains(w, "left out are the suites QM-ESP-AESCTR-SHA-SUITE") {
+	if w := strings.Join(l.warnings, "\n"); !strings.Contains(w, "left out are the suites QM-ESP-AESCTR-SUITE") {
 		t.Errorf("warnings: %s", w)
 	}
 }
@@ -241,6 +237,33 @@ func TestADataPlaneThatLacksACipherIsNamed(t *testing.T) {
 	}
 	info.Ciphers = []ipsec.Cipher{ipsec.CipherNull}
 	if err := l.fits(info); err == nil || !strings.Contains(err.Error(), "AES (CBC)") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestBundlesComeInTheOrderInWhichTheyAreApplied: whatever the file's order, the
+// engine and the policy count from the plain packet outwards.
+func TestBundlesComeInTheOrderInWhichTheyAreApplied(t *testing.T) {
+	s := east
+	s.more = "[mine]\nProtocols= QM-AH-SHA-PFS-GRP31,QM-IPCOMP-DEFLATE,QM-ESP-AES-PFS-GRP31\n"
+	l := mustTranslate(t, strings.Replace(s.conf(), "QM-ESP-AES-SHA2-256-PFS-GRP31-SUITE", "mine", 1))
+	var got []doi.Protocol
+	for _, p := range l.engine.Connections[0].Suites[0].Protocols {
+		got = append(got, p.Proto)
+		if g := p.Transforms[0].Group; g != doi.GroupCurve25519 {
+			t.Errorf("%s has the group %s", p.Proto, g)
+		}
+	}
+	if len(got) != 3 || got[0] != doi.ProtoIPComp || got[1] != doi.ProtoESP || got[2] != doi.ProtoAH {
+		t.Errorf("%v", got)
+	}
+	lacking := dataplane.Info{Name: "small", Protos: []ipsec.Proto{ipsec.ProtoESP, ipsec.ProtoAH}}
+	if err := l.fits(lacking); err == nil || !strings.Contains(err.Error(), "small has no IPCOMP") {
+		t.Errorf("%v", err)
+	}
+	lacking.Protos = nil
+	lacking.Ciphers, lacking.Auths = []ipsec.Cipher{ipsec.CipherAESCBC}, []ipsec.Auth{ipsec.AuthHMACMD5}
+	if err := l.fits(lacking); err == nil || !strings.Contains(err.Error(), "small has no HMAC-SHA1") {
 		t.Errorf("%v", err)
 	}
 }
