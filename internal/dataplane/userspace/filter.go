@@ -109,6 +109,12 @@ func (f *filter) set(flows []ipsec.Flow) error {
 	input := f.chain("input", nftables.ChainHookInput, -10)
 	forward := f.chain("forward", nftables.ChainHookForward, -10)
 	post := f.chain("postrouting", nftables.ChainHookPostrouting, -150) // before addresses are translated
+	// What came out of the tunnel, or is on its way into it or out as ESP, is most
+	// of the traffic: it meets no other rule.
+	f.rule(input, "", iface(expr.MetaKeyIIFNAME, expr.CmpOpEq, f.dev), accept())
+	f.rule(forward, "", iface(expr.MetaKeyIIFNAME, expr.CmpOpEq, f.dev), accept())
+	f.rule(post, "", markIs(f.mark), accept())
+	f.rule(post, "", iface(expr.MetaKeyOIFNAME, expr.CmpOpEq, f.dev), accept())
 	f.rule(input, "", iface(expr.MetaKeyIIFNAME, expr.CmpOpEq, "lo"), accept())
 	f.rule(input, "", l4proto(unix.IPPROTO_ESP), accept())
 	for _, p := range f.ports {
@@ -148,20 +154,16 @@ func (f *filter) fill(c *nftables.Chain, flows []ipsec.Flow) {
 	for _, p := range linkScope {
 		f.rule(c, "", addr(p, false), back())
 	}
-	ours := iface(expr.MetaKeyIIFNAME, expr.CmpOpNeq, f.dev)
-	if c.Name == chainOut {
-		ours = concat(iface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, f.dev), markIsNot(f.mark))
-	}
 	for i := range flows {
 		fl := &flows[i]
 		if mayClear(fl.Type) {
 			f.rule(c, string(fl.ID), selector(fl.Selector, false), back())
 			continue
 		}
-		f.rule(c, string(fl.ID), ours, selector(fl.Selector, false), drop())
+		f.rule(c, string(fl.ID), selector(fl.Selector, false), drop())
 		if s := fl.Selector; s.SrcPort|s.DstPort != 0 {
 			// A fragment without ports may belong to such a flow.
-			f.rule(c, string(fl.ID)+" (fragments)", ours, selector(s, true), drop())
+			f.rule(c, string(fl.ID)+" (fragments)", selector(s, true), drop())
 		}
 	}
 	for _, r := range f.old[c.Name] {
@@ -200,11 +202,8 @@ func iface(key expr.MetaKey, op expr.CmpOp, name string) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: b}}
 }
 
-func markIsNot(mark uint32) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(mark)},
-	}
+func markIs(mark uint32) []expr.Any {
+	return is(&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, binaryutil.NativeEndian.PutUint32(mark)...)
 }
 
 func l4proto(p uint8) []expr.Any { return is(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, p) }
