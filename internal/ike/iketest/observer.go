@@ -55,7 +55,11 @@ type quickSeen struct {
 	messages  int
 	spis      [2][]spiSeen
 	ni, nr    []byte
+	ke        [2][]byte // none without PFS
 }
+
+// secret is the shared secret of perfect forward secrecy, nil without.
+func (q *quickSeen) secret(o *Observer) []byte { return o.secrets[secretKey(q.ke[0], q.ke[1])] }
 
 type spiSeen struct {
 	proto doi.Protocol
@@ -314,6 +318,9 @@ func (o *Observer) quick(n *Node, s *Seen, h isakmp.Header, b []byte) {
 	hash, at := find[*isakmp.Hash](m)
 	if at != 0 || !bytes.Equal(hash.Data, q.hash(x, s.Step, h.MessageID, m)) {
 		o.complain(n, "%s sends quick mode message %d with a wrong hash", n.Name, s.Step)
+	}
+	if ke, at := find[*isakmp.KE](m); at >= 0 && s.Step < 3 {
+		q.ke[s.Step-1] = bytes.Clone(ke.Data)
 	}
 	if sa, at := find[*isakmp.SA](m); at >= 0 {
 		for _, p := range sa.Proposals {

@@ -2,6 +2,7 @@ package iketest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -24,6 +25,7 @@ type Plane struct {
 	flows    map[ipsec.FlowID]ipsec.Flow
 	free     time.Time // when the worker is done with all that was asked
 	nextSPI  ipsec.SPI
+	nextCPI  ipsec.SPI
 	acquires map[string]bool
 	acquired uint64
 }
@@ -38,7 +40,7 @@ type liveSA struct {
 }
 
 func newPlane(n *Node) *Plane {
-	p := &Plane{node: n, nextSPI: ipsec.SPI(0x1000 * (len(n.World.nodes) + 1))}
+	p := &Plane{node: n, nextSPI: ipsec.SPI(0x1000 * (len(n.World.nodes) + 1)), nextCPI: ipsec.SPI(256 + 1000*(len(n.World.nodes)%60))}
 	p.wipe()
 	return p
 }
@@ -76,9 +78,15 @@ func (p *Plane) alloc(o ike.AllocSPI) {
 		p.node.answer(ike.SPIAllocated{ID: o.ID, Err: err})
 		return
 	}
-	p.nextSPI++
-	p.reserved[ipsec.SAID{Dir: ipsec.In, Proto: o.Proto, SPI: p.nextSPI, Dst: o.Dst}] = true
-	p.node.answer(ike.SPIAllocated{ID: o.ID, SPI: p.nextSPI})
+	spi := &p.nextSPI
+	if o.Proto == ipsec.ProtoIPComp {
+		if spi = &p.nextCPI; *spi >= 61439 {
+			*spi = 256
+		}
+	}
+	*spi++
+	p.reserved[ipsec.SAID{Dir: ipsec.In, Proto: o.Proto, SPI: *spi, Dst: o.Dst}] = true
+	p.node.answer(ike.SPIAllocated{ID: o.ID, SPI: *spi})
 }
 
 // installing makes SAs live, all or none.
@@ -119,14 +127,18 @@ func (p *Plane) install(sa *ipsec.SA) {
 		w.Errorf("%s installs %s twice", p.node.Name, sa.ID)
 	case sa.ID.Dir == ipsec.In && !p.reserved[sa.ID]:
 		w.Errorf("%s installs %s, whose SPI is not reserved", p.node.Name, sa.ID)
-	case sa.ID.SPI < 256:
+	case sa.ID.SPI < 256 && (sa.ID.Proto != ipsec.ProtoIPComp || sa.ID.Dir == ipsec.In):
 		w.Errorf("%s installs %s: that SPI is reserved by RFC 4303", p.node.Name, sa.ID)
+	case sa.ID.Proto == ipsec.ProtoIPComp && sa.ID.SPI > 0xffff:
+		w.Errorf("%s installs %s, which is no CPI", p.node.Name, sa.ID)
 	case !sa.ID.Dst.IsValid() || !sa.Src.IsValid():
 		w.Errorf("%s installs an SA without ends: %s from %s", p.node.Name, sa.ID, sa.Src)
-	case sa.Cipher != ipsec.CipherNone && sa.Cipher != ipsec.CipherNull && !sa.Cipher.KeyLenOK(len(sa.Key)):
-		w.Errorf("%s installs %s with a %s key of %d bytes", p.node.Name, sa.ID, sa.Cipher, len(sa.Key))
-	case len(sa.Salt) != sa.Cipher.Info().Salt || len(sa.AuthKey) != sa.Auth.Info().Key:
-		w.Errorf("%s installs %s with a salt of %d and an authentication key of %d bytes", p.node.Name, sa.ID, len(sa.Salt), len(sa.AuthKey))
+	case sa.Bundle.Of == 0 || sa.Bundle.Index >= sa.Bundle.Of || sa.Bundle.Index > 0 && sa.Mode == ipsec.Tunnel:
+		w.Errorf("%s installs %s in %s mode in the place %+v", p.node.Name, sa.ID, sa.Mode, sa.Bundle)
+	default:
+		if err := lengths(sa); err != nil {
+			w.Errorf("%s installs %s: %v", p.node.Name, sa.ID, err)
+		}
 	}
 	delete(p.reserved, sa.ID)
 	l := &liveSA{sa: sa}
@@ -141,6 +153,36 @@ func (p *Plane) install(sa *ipsec.SA) {
 	if sa.Hard.Time > 0 { // the data plane's own end, should the engine forget it
 		p.node.later(sa.Hard.Time, func() { p.expired(l) })
 	}
+}
+
+// lengths holds an SA's keys against what its algorithms take.
+func lengths(sa *ipsec.SA) error {
+	ciphered, keyed := sa.Cipher != ipsec.CipherNone && sa.Cipher != ipsec.CipherNull, sa.Auth != ipsec.AuthNone
+	salt, auth := sa.Cipher.Info().Salt, sa.Auth.Info().Key
+	if sa.Auth == ipsec.AuthAESGMAC { // whose key lengths are those of AES
+		salt, auth = 4, len(sa.AuthKey)
+		if !ipsec.CipherAESGMAC.KeyLenOK(auth) {
+			auth = 16
+		}
+	}
+	switch sa.ID.Proto {
+	case ipsec.ProtoESP:
+		if sa.Comp != ipsec.CompNone || sa.Cipher == ipsec.CipherNone || sa.Auth == ipsec.AuthAESGMAC {
+			return fmt.Errorf("ESP with %s, %s and %s", sa.Cipher, sa.Auth, sa.Comp)
+		}
+	case ipsec.ProtoAH:
+		if sa.Comp != ipsec.CompNone || sa.Cipher != ipsec.CipherNone || !keyed {
+			return fmt.Errorf("AH with %s, %s and %s", sa.Cipher, sa.Auth, sa.Comp)
+		}
+	case ipsec.ProtoIPComp:
+		if sa.Comp == ipsec.CompNone || sa.Cipher != ipsec.CipherNone || keyed || sa.ESN {
+			return fmt.Errorf("IPComp with %s, %s and %s", sa.Cipher, sa.Auth, sa.Comp)
+		}
+	}
+	if ciphered && !sa.Cipher.KeyLenOK(len(sa.Key)) || !ciphered && len(sa.Key) > 0 || len(sa.Salt) != salt || len(sa.AuthKey) != auth {
+		return fmt.Errorf("%s with a key of %d bytes and a salt of %d, %s with one of %d", sa.Cipher, len(sa.Key), len(sa.Salt), sa.Auth, len(sa.AuthKey))
+	}
+	return nil
 }
 
 func (p *Plane) expired(l *liveSA) {
@@ -180,18 +222,44 @@ func (p *Plane) update(o ike.UpdateSA) {
 	}
 }
 
-// outgoing is the SA that a flow's traffic takes now; nil: none.
-func (p *Plane) outgoing(f ipsec.FlowID) *liveSA {
+// outgoing are the SAs that a flow's traffic takes now, the innermost first; none:
+// there is nothing that is whole.
+func (p *Plane) outgoing(f ipsec.FlowID) []*liveSA {
+	var last []*liveSA
 	sas := p.newest[f]
 	for i := len(sas) - 1; i >= 0; i-- {
-		if !sas[i].from.After(p.node.World.Now) {
-			return sas[i]
+		if sas[i].sa.Bundle.Index != 0 {
+			continue
+		}
+		b := p.bundle(sas[i])
+		switch {
+		case b == nil:
+		case !sas[i].from.After(p.node.World.Now):
+			return b
+		case last == nil:
+			last = b
 		}
 	}
-	if len(sas) == 0 {
+	if last == nil || len(sas) == 0 {
 		return nil
 	}
-	return sas[len(sas)-1]
+	return last
+}
+
+// bundle are the SAs that belong to one, itself among them, in their order; nil:
+// some are not there (yet).
+func (p *Plane) bundle(l *liveSA) []*liveSA {
+	n := max(1, int(l.sa.Bundle.Of))
+	all := make([]*liveSA, n)
+	for _, o := range p.live {
+		if o.sa.ID.Dir == l.sa.ID.Dir && o.sa.Conn == l.sa.Conn && o.sa.Bundle.ID == l.sa.Bundle.ID {
+			all[o.sa.Bundle.Index] = o
+		}
+	}
+	if slices.Contains(all, nil) {
+		return nil
+	}
+	return all
 }
 
 // Live are the live SAs of one direction, by SPI.
@@ -202,7 +270,9 @@ func (p *Plane) Live(d ipsec.Direction) []*ipsec.SA {
 			sas = append(sas, l.sa)
 		}
 	}
-	slices.SortFunc(sas, func(a, b *ipsec.SA) int { return int(int64(a.ID.SPI) - int64(b.ID.SPI)) })
+	slices.SortFunc(sas, func(a, b *ipsec.SA) int {
+		return cmp.Or(cmp.Compare(a.ID.SPI, b.ID.SPI), cmp.Compare(a.ID.Proto, b.ID.Proto))
+	})
 	return sas
 }
 
@@ -248,11 +318,13 @@ func (n *Node) Settled() error {
 	return fmt.Errorf("%s: %s\n%s", n.Name, strings.Join(wrong, "; "), dump)
 }
 
-// sameKeys tells whether two halves of an SA fit.
+// sameKeys tells whether two halves of an SA fit. Transport mode through a
+// translator is between other addresses on either side.
 func sameKeys(a, b *ipsec.SA) bool {
-	return a.ID.Proto == b.ID.Proto && a.ID.SPI == b.ID.SPI && a.Mode == b.Mode && a.Cipher == b.Cipher && a.Auth == b.Auth && a.ESN == b.ESN &&
+	translated := a.Encap != nil && a.Mode == ipsec.Transport
+	return a.Comp == b.Comp && a.Bundle.Index == b.Bundle.Index && a.Bundle.Of == b.Bundle.Of && a.ID.Proto == b.ID.Proto && a.ID.SPI == b.ID.SPI && a.Mode == b.Mode && a.Cipher == b.Cipher && a.Auth == b.Auth && a.ESN == b.ESN &&
 		bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Salt, b.Salt) && bytes.Equal(a.AuthKey, b.AuthKey) &&
-		(a.Encap == nil) == (b.Encap == nil) && a.Selector == b.Selector
+		(a.Encap == nil) == (b.Encap == nil) && (translated || a.Selector == b.Selector)
 }
 
 // Agreement says in what two nodes' SAs differ: each outgoing one of either has
@@ -261,8 +333,8 @@ func sameKeys(a, b *ipsec.SA) bool {
 func Agreement(a, b *Node, pairs int) error {
 	for _, side := range [][2]*Node{{a, b}, {b, a}} {
 		out, in := side[0].Plane.Live(ipsec.Out), side[1].Plane.Live(ipsec.In)
-		if len(out) != pairs || len(in) != pairs {
-			return fmt.Errorf("%s has %d outgoing SAs, %s %d incoming ones, expected %d\n%s%s", side[0].Name, len(out), side[1].Name, len(in), pairs, side[0].dump(), side[1].dump())
+		if n, m := bundles(out), bundles(in); n != pairs || m != pairs || len(in) != len(out) {
+			return fmt.Errorf("%s has %d outgoing SAs or bundles, %s %d incoming ones, expected %d\n%s%s", side[0].Name, n, side[1].Name, m, pairs, side[0].dump(), side[1].dump())
 		}
 		for i := range out {
 			if !sameKeys(out[i], in[i]) {
@@ -271,6 +343,29 @@ func Agreement(a, b *Node, pairs int) error {
 		}
 	}
 	return nil
+}
+
+// bundles counts SAs, those of a bundle as one; a bundle with gaps counts for -1000.
+func bundles(sas []*ipsec.SA) int {
+	type key struct {
+		conn string
+		id   uint64
+	}
+	left := map[key]int{}
+	for _, sa := range sas {
+		k := key{sa.Conn, sa.Bundle.ID}
+		if _, seen := left[k]; !seen {
+			left[k] = max(1, int(sa.Bundle.Of))
+		}
+		left[k]--
+	}
+	n := len(left)
+	for _, missing := range left {
+		if missing != 0 {
+			n -= 1000
+		}
+	}
+	return n
 }
 
 func (n *Node) dump() string {

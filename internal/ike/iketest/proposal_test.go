@@ -209,27 +209,3 @@ func TestTransportAndSingleHosts(t *testing.T) {
 		}
 	}
 }
-
-// TestBundle: ESP and AH together are one agreement.
-func TestBundle(t *testing.T) {
-	s := ESP(doi.ESPAES, 128, doi.AuthHMACSHA1, doi.GroupCurve25519)
-	ah := s.Protocols[0].Transforms[0]
-	ah.ID, ah.Auth, ah.KeyLength, ah.Mode = uint8(doi.AHSHA2256), doi.AuthHMACSHA2256, ike.Range{}, ipsec.Transport
-	s.Protocols = append(s.Protocols, ike.Protocol{Proto: doi.ProtoAH, Replay: 64, Transforms: []ike.Phase2Transform{ah}})
-	g := NewGateways(t, Setup{Suites: []ike.Suite{s}})
-	g.West.Initiate("vpn")
-	g.Run(5 * time.Second)
-	if err := Agreement(g.West, g.East, 2); err != nil {
-		g.Fatalf("%v\n%s%s", err, g.West.Said(), g.East.Said())
-	}
-	out := g.West.Plane.Live(ipsec.Out)
-	if a, b := out[0].Bundle, out[1].Bundle; a.ID == 0 || a.ID != b.ID || a.Of != 2 || a.Index == b.Index {
-		t.Errorf("%+v\n%+v", *out[0], *out[1])
-	}
-	g.West.Handle(ike.Teardown{Name: "vpn"})
-	g.Run(time.Minute)
-	if err := Agreement(g.West, g.East, 0); err != nil {
-		t.Error(err)
-	}
-	g.MustSettle()
-}

@@ -2,6 +2,7 @@ package iketest
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -38,6 +39,56 @@ func ESP(id doi.ESP, bits uint64, a doi.AuthAlg, pfs doi.Group) ike.Suite {
 	return ike.Suite{Name: t.Name, Protocols: []ike.Protocol{{Proto: doi.ProtoESP, Replay: 64, Transforms: []ike.Phase2Transform{t}}}}
 }
 
+// AH is a suite of one AH transform, with the lifetime of ESP's.
+func AH(id doi.AH, a doi.AuthAlg, pfs doi.Group) ike.Suite {
+	s := ESP(0, 0, a, pfs)
+	t := &s.Protocols[0].Transforms[0]
+	t.ID, t.Name = uint8(id), id.String()
+	s.Name, s.Protocols[0].Proto = t.Name, doi.ProtoAH
+	return s
+}
+
+// IPComp is deflate; it is for Bundle.
+func IPComp(pfs doi.Group) ike.Suite {
+	s := AH(doi.AH(doi.IPCompDeflate), 0, pfs)
+	s.Name, s.Protocols[0].Proto, s.Protocols[0].Replay = doi.IPCompDeflate.String(), doi.ProtoIPComp, 0
+	s.Protocols[0].Transforms[0].Name = s.Name
+	return s
+}
+
+// Bundle makes one suite of several.
+func Bundle(suites ...ike.Suite) ike.Suite {
+	var b ike.Suite
+	for _, s := range suites {
+		if b.Name != "" {
+			b.Name += "+"
+		}
+		b.Name += s.Name
+		b.Protocols = append(b.Protocols, s.Protocols...)
+	}
+	return b
+}
+
+// InTransport is a suite with all of its transforms in transport mode.
+func InTransport(s ike.Suite) ike.Suite {
+	return Changed(s, func(t *ike.Phase2Transform) { t.Mode = ipsec.Transport })
+}
+
+// WithESN is a suite with extended sequence numbers.
+func WithESN(s ike.Suite) ike.Suite { return Changed(s, func(t *ike.Phase2Transform) { t.ESN = true }) }
+
+// Changed is a copy of a suite in which each transform was changed.
+func Changed(s ike.Suite, change func(t *ike.Phase2Transform)) ike.Suite {
+	s.Protocols = slices.Clone(s.Protocols)
+	for i := range s.Protocols {
+		s.Protocols[i].Transforms = slices.Clone(s.Protocols[i].Transforms)
+		for k := range s.Protocols[i].Transforms {
+			change(&s.Protocols[i].Transforms[k])
+		}
+	}
+	return s
+}
+
 // AES is what tests use that do not care: quick to compute.
 var (
 	AES    = Phase1(doi.CipherAES, 128, doi.HashSHA1, doi.GroupCurve25519)
@@ -54,6 +105,7 @@ type Setup struct {
 	Suites []ike.Suite
 	Active bool // both sides start by themselves
 	NATT   bool
+	Hosts  bool // the tunnel's ends themselves instead of networks behind them
 	// Change has the last word about either side's configuration.
 	Change func(side string, c *ike.Config)
 }
@@ -103,6 +155,9 @@ func Config(peer, addr, local, remote string, s Setup) *ike.Config {
 		Local:  ike.Net{Prefix: netip.MustParsePrefix(local)},
 		Remote: ike.Net{Prefix: netip.MustParsePrefix(remote)},
 		Suites: s.Suites,
+	}
+	if s.Hosts {
+		c.Local, c.Remote = ike.Net{}, ike.Net{}
 	}
 	cfg := &ike.Config{NATT: s.NATT, Peers: []*ike.Peer{p}, Connections: []*ike.Connection{c}}
 	if addr == "" {

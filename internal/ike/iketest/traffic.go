@@ -26,7 +26,7 @@ type Stream struct {
 // Traffic is one packet of a stream on its way.
 type Traffic struct {
 	stream *Stream
-	sa     *ipsec.SA // that sealed it
+	sas    []*ipsec.SA // that sealed it, the innermost first
 	udp    bool
 }
 
@@ -68,21 +68,27 @@ func (s *Stream) String() string {
 func (s *Stream) Send() {
 	s.Sent++
 	p := s.From.Plane
-	l := p.outgoing(ipsec.FlowName(s.Conn, ipsec.Out))
-	if l == nil {
+	ls := p.outgoing(ipsec.FlowName(s.Conn, ipsec.Out))
+	if ls == nil {
 		s.Lost["no SA"]++
 		if s.Acquire {
 			p.acquire(s.Conn)
 		}
 		return
 	}
-	t := &Traffic{stream: s, sa: l.sa, udp: l.sa.Encap != nil}
+	l := ls[0]
+	t := &Traffic{stream: s, udp: l.sa.Encap != nil}
+	for _, o := range ls {
+		t.sas = append(t.sas, o.sa)
+	}
 	from, to := netip.AddrPortFrom(s.From.Addr, 0), netip.AddrPortFrom(l.sa.ID.Dst, 0)
 	if t.udp {
 		from, to = l.sa.Encap.Local, l.remote
 	}
 	s.From.World.send(&Packet{Sender: s.From, From: from, To: to, ESP: t})
-	p.count(l, s.Size)
+	for _, o := range ls {
+		p.count(o, s.Size)
+	}
 }
 
 // acquire asks the engine for SAs, once at a time.
@@ -114,27 +120,34 @@ func (p *Plane) count(l *liveSA, size uint64) {
 	}
 }
 
-// receive opens a packet if the SA that sealed it is live here.
+// receive opens a packet if the SAs that sealed it are live here.
 func (p *Plane) receive(pk *Packet) {
 	w, t := p.node.World, pk.ESP
-	l := p.live[ipsec.SAID{Dir: ipsec.In, Proto: t.sa.ID.Proto, SPI: t.sa.ID.SPI, Dst: pk.To.Addr()}]
-	switch {
-	case p.node != t.stream.To:
+	if p.node != t.stream.To {
 		t.lost("wrong host " + p.node.Name)
 		return
-	case l == nil:
-		t.lost(fmt.Sprintf("unknown SPI %s at %s", t.sa.ID.SPI, p.node.Name))
-		return
-	case !sameKeys(t.sa, l.sa):
-		w.Errorf("%s cannot open what %s sealed: %+v, %+v", p.node.Name, t.stream.From.Name, *l.sa, *t.sa)
-		return
+	}
+	var ls []*liveSA
+	for _, sa := range t.sas {
+		l := p.live[ipsec.SAID{Dir: ipsec.In, Proto: sa.ID.Proto, SPI: sa.ID.SPI, Dst: pk.To.Addr()}]
+		switch {
+		case l == nil:
+			t.lost(fmt.Sprintf("unknown SPI %s at %s", sa.ID.SPI, p.node.Name))
+			return
+		case !sameKeys(sa, l.sa):
+			w.Errorf("%s cannot open what %s sealed: %+v, %+v", p.node.Name, t.stream.From.Name, *l.sa, *sa)
+			return
+		}
+		ls = append(ls, l)
 	}
 	t.stream.Received++
-	if t.udp && pk.From != l.remote {
-		l.remote = pk.From
-		p.node.Handle(ike.Mapping{SA: l.sa.ID, Remote: pk.From})
+	for _, l := range ls {
+		if t.udp && pk.From != l.remote {
+			l.remote = pk.From
+			p.node.Handle(ike.Mapping{SA: l.sa.ID, Remote: pk.From})
+		}
+		p.count(l, t.stream.Size)
 	}
-	p.count(l, t.stream.Size)
 }
 
 // Carries tells whether one packet goes through each way, now.
