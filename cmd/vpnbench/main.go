@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"oakley/internal/lab"
 )
@@ -148,6 +149,10 @@ func (o *options) measureOne(t *table, s subject) error {
 		t.add(s.name(), streams, r)
 		fmt.Fprintf(os.Stderr, "%-36s %d  %6.0f Mbit/s  cpu %3.0f+%3.0f %%  others %3.0f %%\n",
 			s.name(), streams, r.Mbit, 100*r.CPU[0], 100*r.CPU[1], 100*r.Foreign)
+	}
+	for _, pid := range pids { // profiles are written at the end
+		_ = unix.Kill(pid, unix.SIGTERM)
+		_ = lab.Until(2*time.Second, func() bool { return unix.Kill(pid, 0) != nil })
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -96,11 +98,38 @@ func runPlane(suite, transport string, me int) error {
 	if err := errors.Join(p.AddSA(ctx, sa(peer, in)), p.AddSA(ctx, sa(me, out))); err != nil {
 		return err
 	}
+	stop, err := startProfile(me)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	fmt.Println("ready")
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, unix.SIGTERM, unix.SIGINT)
 	<-end
 	return nil
+}
+
+// profileDir names a folder for processor profiles of the gateways, by
+// environment: "go tool pprof -top gateway0.pprof" reads them.
+const profileDir = "VPNBENCH_PROFILE"
+
+func startProfile(me int) (stop func(), err error) {
+	dir := os.Getenv(profileDir)
+	if dir == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(filepath.Join(dir, fmt.Sprintf("gateway%d.pprof", me)))
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, err
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close()
+	}, nil
 }
 
 // testKey is no secret: the network lives for a measurement.
