@@ -26,6 +26,7 @@ type Plane struct {
 	free     time.Time // when the worker is done with all that was asked
 	nextSPI  ipsec.SPI
 	nextCPI  ipsec.SPI
+	anyCPI   bool // well-known ones too
 	acquires map[string]bool
 	acquired uint64
 }
@@ -127,7 +128,7 @@ func (p *Plane) install(sa *ipsec.SA) {
 		w.Errorf("%s installs %s twice", p.node.Name, sa.ID)
 	case sa.ID.Dir == ipsec.In && !p.reserved[sa.ID]:
 		w.Errorf("%s installs %s, whose SPI is not reserved", p.node.Name, sa.ID)
-	case sa.ID.SPI < 256 && (sa.ID.Proto != ipsec.ProtoIPComp || sa.ID.Dir == ipsec.In):
+	case sa.ID.SPI < 256 && (sa.ID.Proto != ipsec.ProtoIPComp || sa.ID.Dir == ipsec.In && !p.anyCPI):
 		w.Errorf("%s installs %s: that SPI is reserved by RFC 4303", p.node.Name, sa.ID)
 	case sa.ID.Proto == ipsec.ProtoIPComp && sa.ID.SPI > 0xffff:
 		w.Errorf("%s installs %s, which is no CPI", p.node.Name, sa.ID)
