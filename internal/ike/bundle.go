@@ -66,20 +66,20 @@ func (s *Suite) private() bool {
 	})
 }
 
-// unfit says why a suite of ours can neither be offered nor accepted here; nil:
-// it can.
-func (s *Suite) unfit(t terms) *difference {
+// unfit says why a suite of ours can neither be offered nor accepted here;
+// empty: it can.
+func (s *Suite) unfit(t terms) string {
 	switch {
 	case t.udp && s.protocol(doi.ProtoAH) != nil:
-		return &difference{"protocol", "AH in suite " + s.Name, "(behind NAT, which AH does not survive)"}
+		return "suite " + s.Name + " has AH, which does not survive the address translation that was found"
 	case s.mode() == ipsec.Transport && !t.transport:
-		return &difference{"encapsulation", "transport mode in suite " + s.Name, "(networks; transport mode joins only the tunnel's ends themselves)"}
+		return "suite " + s.Name + " is in transport mode, which joins only the tunnel's ends themselves, and other addresses are to be joined"
 	case s.mode() == ipsec.Tunnel && !t.tunnel:
-		return &difference{"encapsulation", "tunnel mode in suite " + s.Name, "(an address that a translator has changed; only transport mode can mean that)"}
+		return "suite " + s.Name + " is in tunnel mode, and the peer names an address from before translation, which only transport mode can mean"
 	case s.private() && !t.private:
-		return &difference{"transform", "one without a registered number in suite " + s.Name, "(not of our kind: it sent no vendor ID of ours)"}
+		return "suite " + s.Name + " has a transform without a registered number, and the peer has not said that it is of our kind"
 	}
-	return nil
+	return ""
 }
 
 func (s *Suite) protocolNames() string {
@@ -230,8 +230,8 @@ func matchSuite(s *Suite, g []*isakmp.Proposal, t terms) (candidate, []differenc
 	if tunnel != (c.mode == ipsec.Tunnel) && len(g) > 1 {
 		return c, []difference{{"encapsulation", encapsulation(c.mode, t.udp).String(), encapsulation(c.sas[0].offer.mode, t.udp).String()}}
 	}
-	if d := s.unfit(t); d != nil {
-		return c, []difference{*d}
+	if why := s.unfit(t); why != "" {
+		return c, []difference{{attr: why}}
 	}
 	if ds := c.settle(); len(ds) > 0 {
 		return c, ds

@@ -218,10 +218,14 @@ func fixedKey(c doi.Cipher) bool {
 	return c == doi.CipherDES || c == doi.Cipher3DES || c == doi.CipherIDEA
 }
 
-// difference is one attribute on which two sides do not agree.
+// difference is one attribute on which two sides do not agree, or by attr alone
+// a sentence about what is in the way.
 type difference struct{ attr, ours, theirs string }
 
 func (d difference) String() string {
+	if d.ours == "" && d.theirs == "" {
+		return d.attr
+	}
 	return fmt.Sprintf("%s: ours %s, the peer's %s", d.attr, d.ours, d.theirs)
 }
 

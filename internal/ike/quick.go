@@ -151,7 +151,7 @@ func (e *Engine) startQuick(p *phase1, cs *connState, replaces *child) {
 
 	fit, why := q.fit()
 	if len(fit) == 0 {
-		e.failQuick(q, &Failed{Reason: "none of our own suites can be offered to this peer", Ours: describeSuites(cs.conn, p.nat()), Differs: why})
+		e.failQuick(q, &Failed{Reason: "none of our own suites can be offered to this peer", Ours: describeSuites(cs.conn, p.nat()), Differs: why, Hint: "give the connection a suite that fits, beside this one or in its place"})
 		return
 	}
 	query := e.query(q)
@@ -189,12 +189,11 @@ func (e *Engine) startQuick(p *phase1, cs *connState, replaces *child) {
 func (q *quick) fit() (fit []int, why string) {
 	t := q.terms()
 	for i := range q.cs.conn.Suites {
-		d := q.cs.conn.Suites[i].unfit(t)
-		if d == nil {
-			fit = append(fit, i)
+		if lack := q.cs.conn.Suites[i].unfit(t); lack != "" {
+			why = lack
 			continue
 		}
-		why = d.String()
+		fit = append(fit, i)
 	}
 	return fit, why
 }

@@ -3,6 +3,7 @@ package iketest
 import (
 	"bytes"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -23,6 +24,11 @@ func threefold() ike.Suite {
 // East under West's ISAKMP SA, and returns the proposals of the answer.
 func askQuick(t *testing.T, g *Gateways, id uint32, more []isakmp.Payload, proposals ...isakmp.Proposal) ([]isakmp.Proposal, *isakmp.Message) {
 	t.Helper()
+	return askQuickFrom(t, g, "192.0.2.1:500", id, more, proposals...)
+}
+
+func askQuickFrom(t *testing.T, g *Gateways, from string, id uint32, more []isakmp.Payload, proposals ...isakmp.Proposal) ([]isakmp.Proposal, *isakmp.Message) {
+	t.Helper()
 	g.Observer().Lenient = true
 	s := g.Observer().Last()
 	sa := &isakmp.SA{DOI: doi.IPsec, Situation: doi.SituationIdentityOnly, Proposals: proposals}
@@ -36,7 +42,8 @@ func askQuick(t *testing.T, g *Gateways, id uint32, more []isakmp.Payload, propo
 		}
 		return nil
 	}
-	g.East.Inject("192.0.2.1:500", b)
+	remote := addrPort(from)
+	g.World.Inject(remote, netip.AddrPortFrom(g.East.Addr, map[bool]uint16{true: 500, false: 4500}[remote.Port() == 500]), b)
 	g.Run(100 * time.Millisecond)
 	if reply == nil {
 		return nil, nil

@@ -46,6 +46,30 @@ func TestDisagreements(t *testing.T) {
 			[2][]string{{"NO-PROPOSAL-CHOSEN"}, {"PFS group: ours CURVE25519, the peer's no PFS"}},
 		},
 		{
+			"ah-for-esp", nil, func(c *ike.Config) { c.Connections[0].Suites = []ike.Suite{AH(doi.AHSHA1, doi.AuthHMACSHA1, 0)} },
+			[2][]string{{"NO-PROPOSAL-CHOSEN", "ESP_AES"}, {"protocols: ours IPSEC_AH, the peer's IPSEC_ESP", "AH_SHA", "ESP_AES"}},
+		},
+		{
+			"bundle-for-esp", nil, func(c *ike.Config) { c.Connections[0].Suites = []ike.Suite{threefold()} },
+			[2][]string{{"NO-PROPOSAL-CHOSEN"}, {"protocols: ours IPCOMP with IPSEC_ESP with IPSEC_AH, the peer's IPSEC_ESP", "IPCOMP_DEFLATE", "ESP_AES"}},
+		},
+		{
+			"transport-for-tunnel", func(c *ike.Config) { c.Connections[0].Local, c.Connections[0].Remote = ike.Net{}, ike.Net{} },
+			func(c *ike.Config) {
+				c.Connections[0].Local, c.Connections[0].Remote = ike.Net{}, ike.Net{}
+				c.Connections[0].Suites = []ike.Suite{espTransport}
+			},
+			[2][]string{{"NO-PROPOSAL-CHOSEN"}, {"encapsulation: ours TRANSPORT, the peer's TUNNEL"}},
+		},
+		{
+			"transport-of-networks", func(c *ike.Config) { c.Connections[0].Suites = []ike.Suite{espTransport} }, nil,
+			[2][]string{{"none of our own suites", "transport mode, which joins only the tunnel's ends", "a suite that fits"}, {}},
+		},
+		{
+			"wrong-sequence-numbers", nil, func(c *ike.Config) { c.Connections[0].Suites = []ike.Suite{WithESN(AESESP)} },
+			[2][]string{{"NO-PROPOSAL-CHOSEN"}, {"extended sequence numbers: ours yes, the peer's no"}},
+		},
+		{
 			"wrong-phase-2-lifetime", func(c *ike.Config) { c.Connections[0].Suites = []ike.Suite{shortESP} }, nil,
 			[2][]string{{"NO-PROPOSAL-CHOSEN"}, {"lifetime in seconds: ours 1200 (accepts 60 to 86400), the peer's 30"}},
 		},
