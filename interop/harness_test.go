@@ -21,7 +21,8 @@ func must(t testing.TB, err error) {
 // site is the how-to's network with a spy on the internet.
 type site struct {
 	*lab.HowTo
-	spy *lab.Spy
+	spy   *lab.Spy
+	clear bool // ESP encrypts nothing: the spy reads what is in it
 }
 
 func newSite(t *testing.T, o lab.HowToOptions) *site {
@@ -31,7 +32,7 @@ func newSite(t *testing.T, o lab.HowToOptions) *site {
 	must(t, err)
 	spy, err := n.Spy(lab.SpyOptions{})
 	must(t, err)
-	return &site{n, spy}
+	return &site{HowTo: n, spy: spy}
 }
 
 // east and west are the tunnel as Ragweed and as Slippery see it.
@@ -77,7 +78,7 @@ func (s *site) traffic(t *testing.T) {
 func (s *site) clean(t *testing.T) {
 	t.Helper()
 	v := s.spy.Settle()
-	if err := v.Check(); err != nil {
+	if err := v.Check(); err != nil && !s.clear {
 		t.Error(err)
 	}
 	if v.Packets[lab.IKE] == 0 || v.Protected() == 0 {

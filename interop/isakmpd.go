@@ -101,6 +101,7 @@ DOI= IPSEC
 EXCHANGE_TYPE= QUICK_MODE
 Suites= %[9]s
 `, t.Local, int(t.P1Life.Seconds()), int(t.P2Life.Seconds()), t.Remote, list, t.Name, t.Secret, t.P1.Isakmpd, t.suite())
+	b.WriteString(t.sections())
 	writeID(&b, "net-local", t.LocalNet)
 	writeID(&b, "net-remote", t.RemoteNet)
 	return b.String()

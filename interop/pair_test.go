@@ -42,7 +42,7 @@ func newPairSite(t *testing.T, o lab.HowToOptions) *site {
 	must(t, err)
 	spy, err := n.Spy(lab.SpyOptions{})
 	must(t, err)
-	return &site{n, spy}
+	return &site{HowTo: n, spy: spy}
 }
 
 // TestBothFamiliesInsideAndOutside has a tunnel of each family in a tunnel of
@@ -194,7 +194,7 @@ func TestEverythingGoesThroughTheTunnel(t *testing.T) {
 	slippery.Initiate = false
 	ragweed.RemoteNet = netip.MustParsePrefix("0.0.0.0/0")
 	slippery.LocalNet = ragweed.RemoteNet
-	s := &site{net, spy}
+	s := &site{HowTo: net, spy: spy}
 	r, l := s.both(t, ragweed, slippery)
 	for _, to := range []string{"198.51.100.1", "10.2.0.2"} { // a router of the internet, and Icy
 		n, err := net.Dandelion.Ping(netip.MustParseAddr(to), 20, 15*time.Second)

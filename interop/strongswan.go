@@ -15,7 +15,7 @@ import (
 // swanPlugins are the plugins that charon loads: all ciphers and groups of the
 // matrix, ESP in user space, no script that would touch the host.
 const swanPlugins = "aesni aes sha2 sha1 md5 random nonce x509 pubkey pkcs1 pem openssl gmp curve25519 " +
-	"hmac kdf ctr ccm gcm kernel-libipsec kernel-netlink socket-default vici counters"
+	"hmac xcbc kdf ctr ccm gcm chapoly kernel-libipsec kernel-netlink socket-default vici counters"
 
 // StrongSwan is a charon on a host. Its user-space ESP speaks UDP alone: it
 // forges its NAT-D payloads, so that both sides encapsulate.

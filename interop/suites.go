@@ -28,7 +28,8 @@ type Phase1 struct {
 // Phase2 is an ESP proposal in both languages, without PFS.
 type Phase2 struct {
 	Swan    string
-	Isakmpd string // between "QM-ESP-" and "-SUITE"
+	Isakmpd string // between "QM-ESP-" and "-SUITE"; empty: Tags
+	Tags    string // of an IPsec-transform section, for what has no generated name
 	Cipher  string // as strongSwan shows it
 	Auth    string
 
@@ -52,6 +53,26 @@ var Phase2s = []Phase2{
 	{Swan: "aes128-sha1", Isakmpd: "AES-128-SHA", Cipher: "AES_CBC", Auth: "HMAC_SHA1_96", transform: ike.Phase2Transform{ID: uint8(doi.ESPAES), KeyLength: bits(128), Auth: doi.AuthHMACSHA1}},
 	{Swan: "aes256-sha256", Isakmpd: "AES-256-SHA2-256", Cipher: "AES_CBC", Auth: "HMAC_SHA2_256_128", transform: ike.Phase2Transform{ID: uint8(doi.ESPAES), KeyLength: bits(256), Auth: doi.AuthHMACSHA2256}},
 	{Swan: "aes128gcm16", Isakmpd: "AESGCM-128", Cipher: "AES_GCM_16", transform: ike.Phase2Transform{ID: uint8(doi.ESPAESGCM16), KeyLength: bits(128)}},
+}
+
+// MorePhase2s are the other ESP proposals that Debian's libipsec can carry. It
+// has no AES-GMAC, and IKEv1 no number for ChaCha20-Poly1305.
+var MorePhase2s = []Phase2{
+	{Swan: "des-md5", Isakmpd: "DES-MD5", Cipher: "DES_CBC", Auth: "HMAC_MD5_96"},
+	{Swan: "cast128-sha1", Isakmpd: "CAST-SHA", Cipher: "CAST_CBC", Auth: "HMAC_SHA1_96"},
+	{Swan: "blowfish128-sha1", Isakmpd: "BLF-SHA", Cipher: "BLOWFISH_CBC", Auth: "HMAC_SHA1_96"},
+	{Swan: "null-sha1", Isakmpd: "NULL-SHA", Cipher: "NULL", Auth: "HMAC_SHA1_96"},
+	{Swan: "aes128-md5", Isakmpd: "AES-128-MD5", Cipher: "AES_CBC", Auth: "HMAC_MD5_96"},
+	{Swan: "aes192-sha1", Isakmpd: "AES-192-SHA", Cipher: "AES_CBC", Auth: "HMAC_SHA1_96"},
+	{Swan: "aes128-sha384", Isakmpd: "AES-128-SHA2-384", Cipher: "AES_CBC", Auth: "HMAC_SHA2_384_192"},
+	{Swan: "aes256-sha512", Isakmpd: "AES-256-SHA2-512", Cipher: "AES_CBC", Auth: "HMAC_SHA2_512_256"},
+	{Swan: "aes128-aesxcbc", Tags: "TRANSFORM_ID= AES\nKEY_LENGTH= 128\nAUTHENTICATION_ALGORITHM= AES_XCBC_MAC", Cipher: "AES_CBC", Auth: "AES_XCBC_96"},
+	{Swan: "aes128ctr-sha1", Isakmpd: "AESCTR-128-SHA", Cipher: "AES_CTR", Auth: "HMAC_SHA1_96"},
+	{Swan: "aes256ctr-sha256", Isakmpd: "AESCTR-256-SHA2-256", Cipher: "AES_CTR", Auth: "HMAC_SHA2_256_128"},
+	{Swan: "aes128gcm8", Tags: "TRANSFORM_ID= AES_GCM_8\nKEY_LENGTH= 128", Cipher: "AES_GCM_8"},
+	{Swan: "aes192gcm12", Tags: "TRANSFORM_ID= AES_GCM_12\nKEY_LENGTH= 192", Cipher: "AES_GCM_12"},
+	{Swan: "aes192gcm16", Isakmpd: "AESGCM-192", Cipher: "AES_GCM_16"},
+	{Swan: "aes256gcm16", Isakmpd: "AESGCM-256", Cipher: "AES_GCM_16"},
 }
 
 // Tunnel is what one gateway is to do.
@@ -96,10 +117,39 @@ func (t Tunnel) swanESP() string {
 
 // suite is isakmpd.conf's name for the ESP proposal.
 func (t Tunnel) suite() string {
+	if t.P2.Isakmpd == "" {
+		return ownSuite
+	}
 	if t.PFS {
 		return fmt.Sprintf("QM-ESP-%s-PFS-%s-SUITE", t.P2.Isakmpd, t.P1.GRP)
 	}
 	return fmt.Sprintf("QM-ESP-%s-SUITE", t.P2.Isakmpd)
+}
+
+// ownSuite is the section of a suite without a generated name.
+const ownSuite = "suite"
+
+// sections write the suite down when it has no generated name.
+func (t Tunnel) sections() string {
+	if t.P2.Isakmpd != "" {
+		return ""
+	}
+	group := ""
+	if t.PFS {
+		group = "GROUP_DESCRIPTION= " + t.P1.GRP + "\n"
+	}
+	return fmt.Sprintf(`
+[%[1]s]
+Protocols= protocol
+
+[protocol]
+PROTOCOL_ID= IPSEC_ESP
+Transforms= transform
+
+[transform]
+%[2]s
+%[3]sLife= LIFE_QUICK_MODE
+`, ownSuite, t.P2.Tags, group)
 }
 
 func bits(n uint64) ike.Range { return ike.Range{Offer: n, Min: n, Max: n} }
