@@ -93,18 +93,29 @@ Transforms= %[8]s
 Phase= 2
 ISAKMP-peer= peer
 Configuration= quick-mode
-Local-ID= net-local
-Remote-ID= net-remote
-
+%[10]s
 [quick-mode]
 DOI= IPSEC
 EXCHANGE_TYPE= QUICK_MODE
 Suites= %[9]s
-`, t.Local, int(t.P1Life.Seconds()), int(t.P2Life.Seconds()), t.Remote, list, t.Name, t.Secret, t.P1.Isakmpd, t.suite())
+`, t.Local, int(t.P1Life.Seconds()), int(t.P2Life.Seconds()), t.Remote, list, t.Name, t.Secret, t.P1.Isakmpd, t.suite(), t.ids())
 	b.WriteString(t.sections())
+	if t.hosts() {
+		return b.String()
+	}
 	writeID(&b, "net-local", t.LocalNet)
 	writeID(&b, "net-remote", t.RemoteNet)
 	return b.String()
+}
+
+// hosts tells whether the tunnel's ends themselves are joined.
+func (t Tunnel) hosts() bool { return t.Mode != nil && t.Mode.Hosts }
+
+func (t Tunnel) ids() string {
+	if t.hosts() {
+		return ""
+	}
+	return "Local-ID= net-local\nRemote-ID= net-remote\n"
 }
 
 func writeID(b *strings.Builder, name string, n netip.Prefix) {

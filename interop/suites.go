@@ -87,6 +87,16 @@ type Tunnel struct {
 	PFS                 bool
 	P1Life, P2Life      time.Duration // zero: an hour, and half an hour
 	Initiate            bool          // start by itself (isakmpd)
+	// Mode takes the place of P2 between two isakmpd.
+	Mode *Mode
+}
+
+// Mode is a suite of isakmpd.conf and what it joins.
+type Mode struct {
+	Name      string
+	Protocols string // the suite's list
+	Sections  string // that it needs, whole
+	Hosts     bool   // the gateways themselves, in transport mode
 }
 
 func (t *Tunnel) defaults() {
@@ -117,7 +127,7 @@ func (t Tunnel) swanESP() string {
 
 // suite is isakmpd.conf's name for the ESP proposal.
 func (t Tunnel) suite() string {
-	if t.P2.Isakmpd == "" {
+	if t.Mode != nil || t.P2.Isakmpd == "" {
 		return ownSuite
 	}
 	if t.PFS {
@@ -131,7 +141,10 @@ const ownSuite = "suite"
 
 // sections write the suite down when it has no generated name.
 func (t Tunnel) sections() string {
-	if t.P2.Isakmpd != "" {
+	switch {
+	case t.Mode != nil:
+		return fmt.Sprintf("\n[%s]\nProtocols= %s\n\n%s", ownSuite, t.Mode.Protocols, t.Mode.Sections)
+	case t.P2.Isakmpd != "":
 		return ""
 	}
 	group := ""
