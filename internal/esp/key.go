@@ -13,10 +13,12 @@ import (
 
 	//lint:ignore SA1019 old peers speak it
 	"golang.org/x/crypto/blowfish"
-	//lint:ignore SA1019 old peers speak it
-	"golang.org/x/crypto/cast5"
+	"golang.org/x/crypto/chacha20poly1305"
 
+	"oakley/internal/cast128"
+	"oakley/internal/icv"
 	"oakley/internal/ipsec"
+	"oakley/internal/skipjack"
 )
 
 // blockCiphers are the CBC ciphers.
@@ -24,7 +26,8 @@ var blockCiphers = map[ipsec.Cipher]func(key []byte) (cipher.Block, error){
 	ipsec.CipherDES:      des.NewCipher,
 	ipsec.Cipher3DES:     des.NewTripleDESCipher,
 	ipsec.CipherBlowfish: func(k []byte) (cipher.Block, error) { return blowfish.NewCipher(k) },
-	ipsec.CipherCAST:     newCAST,
+	ipsec.CipherCAST:     cast128.New,
+	ipsec.CipherSkipjack: skipjack.New,
 	ipsec.CipherAESCBC:   aes.NewCipher,
 }
 
@@ -32,16 +35,13 @@ var blockCiphers = map[ipsec.Cipher]func(key []byte) (cipher.Block, error){
 func Ciphers() []ipsec.Cipher {
 	return []ipsec.Cipher{
 		ipsec.CipherNull, ipsec.CipherDES, ipsec.Cipher3DES, ipsec.CipherBlowfish, ipsec.CipherCAST,
-		ipsec.CipherAESCBC, ipsec.CipherAESGCM8, ipsec.CipherAESGCM12, ipsec.CipherAESGCM16,
+		ipsec.CipherSkipjack, ipsec.CipherAESCBC, ipsec.CipherAESCTR, ipsec.CipherAESGCM8, ipsec.CipherAESGCM12,
+		ipsec.CipherAESGCM16, ipsec.CipherAESGMAC, ipsec.CipherChaCha20Poly1305,
 	}
 }
 
 // Auths lists the authentication algorithms that New takes.
-func Auths() []ipsec.Auth {
-	return []ipsec.Auth{
-		ipsec.AuthHMACMD5, ipsec.AuthHMACSHA1, ipsec.AuthHMACSHA256, ipsec.AuthHMACSHA384, ipsec.AuthHMACSHA512,
-	}
-}
+func Auths() []ipsec.Auth { return icv.Auths() }
 
 // New makes an SA ready. Its errors name the SA, what it has and what is right.
 // Weak DES keys are refused (RFC 2405 section 4.1), as are triple DES keys that
@@ -83,7 +83,7 @@ func build(sa *ipsec.SA, random io.Reader) (*Transform, error) {
 	if err := t.setAuth(sa, info); err != nil {
 		return nil, err
 	}
-	if t.block == nil || sa.ID.Dir != ipsec.Out {
+	if t.mode != modeCBC || sa.ID.Dir != ipsec.Out {
 		return t, nil
 	}
 	var err error
@@ -91,17 +91,33 @@ func build(sa *ipsec.SA, random io.Reader) (*Transform, error) {
 	return t, err
 }
 
-func (t *Transform) setCipher(sa *ipsec.SA, info ipsec.CipherInfo) error {
+func (t *Transform) setCipher(sa *ipsec.SA, info ipsec.CipherInfo) (err error) {
 	if len(sa.Salt) != info.Salt {
 		return fmt.Errorf("%s takes a salt of %d bytes, this one has %d", info.Name, info.Salt, len(sa.Salt))
 	}
 	copy(t.salt[:], sa.Salt)
-	var err error
 	switch sa.Cipher {
 	case ipsec.CipherNull:
 		return nil
-	case ipsec.CipherAESGCM8, ipsec.CipherAESGCM12, ipsec.CipherAESGCM16:
+	case ipsec.CipherAESCTR:
+		t.mode = modeCTR
+		if t.block, err = aes.NewCipher(sa.Key); err != nil {
+			return err
+		}
+		t.aead, err = cipher.NewGCM(t.block)
+		return err
+	case ipsec.CipherAESGCM8, ipsec.CipherAESGCM12, ipsec.CipherAESGCM16, ipsec.CipherAESGMAC:
+		t.mode = modeAEAD
+		if sa.Cipher == ipsec.CipherAESGCM8 {
+			t.mode = modeShort
+		} else if sa.Cipher == ipsec.CipherAESGMAC {
+			t.mode = modeGMAC
+		}
 		t.aead, err = newGCM(sa.Key, max(12, info.ICV))
+		return err
+	case ipsec.CipherChaCha20Poly1305:
+		t.mode = modeAEAD
+		t.aead, err = chacha20poly1305.New(sa.Key)
 		return err
 	}
 	newBlock := blockCiphers[sa.Cipher]
@@ -111,36 +127,31 @@ func (t *Transform) setCipher(sa *ipsec.SA, info ipsec.CipherInfo) error {
 	if err := checkDES(sa.Cipher, sa.Key); err != nil {
 		return err
 	}
+	t.mode = modeCBC
 	t.block, err = newBlock(sa.Key)
 	return err
 }
 
-func (t *Transform) setAuth(sa *ipsec.SA, info ipsec.CipherInfo) error {
-	if t.aead != nil {
+func (t *Transform) setAuth(sa *ipsec.SA, info ipsec.CipherInfo) (err error) {
+	if t.mode.combined() {
 		if sa.Auth != ipsec.AuthNone || len(sa.AuthKey) != 0 {
 			return fmt.Errorf("%s authenticates by itself and takes no %s beside it", info.Name, sa.Auth)
 		}
 		return nil
 	}
 	if sa.Auth == ipsec.AuthNone {
-		if t.block == nil {
+		switch {
+		case t.mode == modeNull:
 			return fmt.Errorf("neither encryption nor authentication (RFC 2410 section 4 asks for one of them)")
-		}
-		if len(sa.AuthKey) != 0 {
+		case t.mode == modeCTR:
+			return fmt.Errorf("%s without authentication: anybody could flip bits of the plaintext (RFC 3686 section 3.3 forbids it)", info.Name)
+		case len(sa.AuthKey) != 0:
 			return fmt.Errorf("an authentication key of %d bytes without an algorithm", len(sa.AuthKey))
 		}
 		return nil
 	}
-	auth := sa.Auth.Info()
-	if int(sa.Auth) >= len(hashes) || hashes[sa.Auth] == nil {
-		return fmt.Errorf("authentication with %s is not available here; take one of %s", auth.Name, list(Auths()))
-	}
-	if len(sa.AuthKey) != auth.Key {
-		return fmt.Errorf("%s takes a key of %d bytes, this one has %d", auth.Name, auth.Key, len(sa.AuthKey))
-	}
-	var err error
-	t.icvLen = auth.ICV
-	t.mac, err = newMAC(hashes[sa.Auth], sa.AuthKey, auth.ICV)
+	t.icvLen = sa.Auth.Info().ICV
+	t.mac, err = icv.New(sa.Auth, sa.AuthKey)
 	return err
 }
 
@@ -150,18 +161,6 @@ func newGCM(key []byte, tag int) (cipher.AEAD, error) {
 		return nil, err
 	}
 	return cipher.NewGCMWithTagSize(b, tag)
-}
-
-// newCAST takes keys of 11 to 16 bytes: RFC 2144 section 2.5 fills shorter ones
-// with zeros, and gives those of 80 bits or less fewer rounds, which the library
-// does not do.
-func newCAST(key []byte) (cipher.Block, error) {
-	if len(key) < 11 {
-		return nil, fmt.Errorf("%s takes a key of 11 to 16 bytes here, this one has %d", ipsec.CipherCAST, len(key))
-	}
-	var full [cast5.KeySize]byte
-	copy(full[:], key)
-	return cast5.NewCipher(full[:])
 }
 
 // newIVGen keys the cipher that makes IVs: a hash of a label, the SPI, the SA's

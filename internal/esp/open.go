@@ -2,7 +2,6 @@ package esp
 
 import (
 	"bytes"
-	"crypto/subtle"
 
 	"oakley/internal/ipsec"
 )
@@ -23,24 +22,14 @@ import (
 func (t *Transform) Open(pkt []byte, seqHigh uint32) (inner []byte, next uint8, drop ipsec.Drop) {
 	head := t.HeaderLen()
 	end := len(pkt) - t.icvLen // of the ciphertext
-	if end-head < trailerLen || (t.block != nil && (end-head)&(t.align-1) != 0) {
+	if end-head < trailerLen || (t.mode == modeCBC && (end-head)&(t.align-1) != 0) {
 		return nil, 0, ipsec.DropShort
 	}
-	if t.aead != nil {
-		if !t.openAEAD(pkt, end, seqHigh) {
-			return nil, 0, ipsec.DropAuth
-		}
-	} else {
-		if t.mac != nil && !t.verify(pkt, end, seqHigh) {
-			return nil, 0, ipsec.DropAuth
-		}
-		switch {
-		case t.block == nil:
-		case t.ivLen == 16:
-			decryptCBC16(t.block, pkt[baseHeader:end])
-		default:
-			decryptCBC8(t.block, pkt[baseHeader:end])
-		}
+	s := scratches.Get().(*scratch)
+	ok := t.reveal(s, pkt, end, seqHigh)
+	scratches.Put(s)
+	if !ok {
+		return nil, 0, ipsec.DropAuth
 	}
 	pad := int(pkt[end-2])
 	stop := end - trailerLen - pad
@@ -50,25 +39,30 @@ func (t *Transform) Open(pkt []byte, seqHigh uint32) (inner []byte, next uint8, 
 	return pkt[head:stop:stop], pkt[end-1], ipsec.DropNone
 }
 
-func (t *Transform) verify(pkt []byte, end int, seqHigh uint32) bool {
-	s := t.mac.alg.get()
-	ok := subtle.ConstantTimeCompare(t.mac.sum(s, pkt[:end], t.highBytes(s, seqHigh)), pkt[end:]) == 1
-	t.mac.alg.put(s)
-	return ok
-}
-
-func (t *Transform) openAEAD(pkt []byte, end int, seqHigh uint32) bool {
-	head := t.HeaderLen()
-	alg := hashes[0]
-	s := alg.get()
-	nonce, aad := t.nonceAndAAD(s, pkt, seqHigh)
-	ok := false
-	if t.icvLen < t.aead.Overhead() {
-		ok = t.openShort(s, pkt, end, nonce, aad)
-	} else {
-		_, err := t.aead.Open(pkt[head:head], nonce, pkt[head:], aad)
-		ok = err == nil
+// reveal proves a packet and decrypts it up to end.
+func (t *Transform) reveal(s *scratch, pkt []byte, end int, seqHigh uint32) bool {
+	if t.mac != nil && !t.mac.Verify(pkt[end:], pkt[:end], t.highBytes(s, seqHigh), nil) {
+		return false
 	}
-	alg.put(s)
-	return ok
+	head := t.HeaderLen()
+	nonce := t.nonce(s, pkt)
+	switch t.mode {
+	case modeCBC:
+		if t.ivLen == 16 {
+			decryptCBC16(t.block, pkt[baseHeader:end])
+		} else {
+			decryptCBC8(t.block, pkt[baseHeader:end])
+		}
+	case modeCTR:
+		t.counter(s, pkt[head:end], nonce)
+	case modeAEAD:
+		_, err := t.aead.Open(pkt[head:head], nonce, pkt[head:], t.aad(s, pkt, seqHigh))
+		return err == nil
+	case modeShort:
+		return t.openShort(s, pkt, end, nonce, t.aad(s, pkt, seqHigh))
+	case modeGMAC:
+		_, err := t.aead.Open(s.block[:0], nonce, pkt[end:], t.gmacAAD(s, pkt, end, seqHigh))
+		return err == nil
+	}
+	return true
 }

@@ -57,60 +57,58 @@ func (t *Transform) Seal(buf []byte, off, n int, next uint8, seq uint64) (pkt []
 	binary.BigEndian.PutUint32(pkt, t.spi)
 	binary.BigEndian.PutUint32(pkt[4:], uint32(seq))
 
-	if t.block != nil && t.ivGen == nil {
+	if t.mode == modeCBC && t.ivGen == nil {
 		return nil, ErrIncoming
 	}
-	alg := hashes[0]
-	if t.mac != nil {
-		alg = t.mac.alg
-	}
-	s := alg.get()
+	s := scratches.Get().(*scratch)
 	t.makeIV(s, pkt[baseHeader:head], seq)
 	t.protect(s, pkt, end, uint32(seq>>32))
-	alg.put(s)
+	scratches.Put(s)
 	return pkt, nil
 }
 
-// makeIV fills in the IV. Combined modes ask for one that is used once (RFC 4106
-// section 3.1): the sequence number. CBC asks for one that nobody can foretell
-// (RFC 3602 section 3): the sequence number encrypted under the SA's IV key,
-// which costs one block instead of a call for randomness, and never repeats with
-// 16 bytes. Eight-byte blocks take the first half.
+// makeIV fills in the IV. Combined modes and counter mode ask for one that is
+// used once (RFC 4106 section 3.1, RFC 3686 section 3.1): the sequence number.
+// CBC asks for one that nobody can foretell (RFC 3602 section 3): the sequence
+// number encrypted under the SA's IV key, which costs one block instead of a call
+// for randomness, and never repeats with 16 bytes. Eight-byte blocks take the
+// first half.
 func (t *Transform) makeIV(s *scratch, iv []byte, seq uint64) {
-	if t.aead != nil {
+	switch t.mode {
+	case modeNull:
+	case modeCBC:
+		clear(s.block[:8])
+		binary.BigEndian.PutUint64(s.block[8:], seq)
+		t.ivGen.Encrypt(s.block[:], s.block[:])
+		copy(iv, s.block[:])
+	default:
 		binary.BigEndian.PutUint64(iv, seq)
-		return
 	}
-	if t.block == nil {
-		return
-	}
-	clear(s.block[:8])
-	binary.BigEndian.PutUint64(s.block[8:], seq)
-	t.ivGen.Encrypt(s.block[:], s.block[:])
-	copy(iv, s.block[:])
 }
 
 // protect encrypts a packet that is otherwise complete, up to end, and puts the
 // ICV behind.
 func (t *Transform) protect(s *scratch, pkt []byte, end int, seqHigh uint32) {
-	switch {
-	case t.aead != nil:
-		head := t.HeaderLen()
-		nonce, aad := t.nonceAndAAD(s, pkt, seqHigh)
-		if t.icvLen < t.aead.Overhead() {
-			t.sealShort(s, pkt, end, nonce, aad)
-			return
+	head := t.HeaderLen()
+	nonce := t.nonce(s, pkt)
+	switch t.mode {
+	case modeCBC:
+		if t.ivLen == 16 {
+			encryptCBC16(t.block, pkt[baseHeader:end])
+		} else {
+			encryptCBC8(t.block, pkt[baseHeader:end])
 		}
-		t.aead.Seal(pkt[head:head], nonce, pkt[head:end], aad)
-		return
-	case t.block == nil:
-	case t.ivLen == 16:
-		encryptCBC16(t.block, pkt[baseHeader:end])
-	default:
-		encryptCBC8(t.block, pkt[baseHeader:end])
+	case modeCTR:
+		t.counter(s, pkt[head:end], nonce)
+	case modeAEAD:
+		t.aead.Seal(pkt[head:head], nonce, pkt[head:end], t.aad(s, pkt, seqHigh))
+	case modeShort:
+		t.sealShort(s, pkt, end, nonce, t.aad(s, pkt, seqHigh))
+	case modeGMAC:
+		t.aead.Seal(pkt[end:end], nonce, nil, t.gmacAAD(s, pkt, end, seqHigh))
 	}
 	if t.mac != nil {
-		copy(pkt[end:], t.mac.sum(s, pkt[:end], t.highBytes(s, seqHigh)))
+		t.mac.Sum(pkt[end:], pkt[:end], t.highBytes(s, seqHigh), nil)
 	}
 }
 
@@ -120,21 +118,39 @@ func (t *Transform) highBytes(s *scratch, seqHigh uint32) []byte {
 	if !t.esn {
 		return nil
 	}
-	binary.BigEndian.PutUint32(s.esn[:], seqHigh)
-	return s.esn[:]
+	binary.BigEndian.PutUint32(s.high[:], seqHigh)
+	return s.high[:]
 }
 
-// nonceAndAAD puts together the nonce, salt and IV (RFC 4106 section 4), and
-// what is authenticated beside the ciphertext (section 5).
-func (t *Transform) nonceAndAAD(s *scratch, pkt []byte, seqHigh uint32) (nonce, aad []byte) {
+// nonce is salt and IV (RFC 4106 section 4, RFC 3686 section 4). Without an IV
+// of 8 bytes it means nothing.
+func (t *Transform) nonce(s *scratch, pkt []byte) []byte {
 	copy(s.block[:4], t.salt[:])
 	copy(s.block[4:12], pkt[baseHeader:])
+	return s.block[:12]
+}
+
+// aad is what combined modes authenticate beside the ciphertext (RFC 4106
+// section 5).
+func (t *Transform) aad(s *scratch, pkt []byte, seqHigh uint32) []byte {
 	if !t.esn {
 		copy(s.aad[:8], pkt)
-		return s.block[:12], s.aad[:8]
+		return s.aad[:8]
 	}
 	copy(s.aad[:4], pkt)
 	binary.BigEndian.PutUint32(s.aad[4:], seqHigh)
 	copy(s.aad[8:], pkt[4:8])
-	return s.block[:12], s.aad[:12]
+	return s.aad[:12]
+}
+
+// gmacAAD is all of the packet up to its ICV, with the whole sequence number
+// (RFC 4543 section 3.3; figure 4 shows that the IV is part of it).
+func (t *Transform) gmacAAD(s *scratch, pkt []byte, end int, seqHigh uint32) []byte {
+	if !t.esn {
+		return pkt[:end]
+	}
+	s.wide = append(s.wide[:0], pkt[:4]...)
+	s.wide = binary.BigEndian.AppendUint32(s.wide, seqHigh)
+	s.wide = append(s.wide, pkt[4:end]...)
+	return s.wide
 }

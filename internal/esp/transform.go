@@ -8,6 +8,7 @@ import (
 	"crypto/cipher"
 	"encoding/binary"
 
+	"oakley/internal/icv"
 	"oakley/internal/ipsec"
 )
 
@@ -29,12 +30,28 @@ type Transform struct {
 	ivLen  int
 	icvLen int
 
-	aead  cipher.AEAD  // combined modes
-	salt  [4]byte      // of aead's nonce
-	block cipher.Block // CBC; nil with aead and for NULL
+	mode  mode
+	aead  cipher.AEAD  // of combined modes and, for its keystream, of counter mode
+	salt  [4]byte      // of the nonce
+	block cipher.Block // of CBC and of counter mode
 	ivGen cipher.Block // makes CBC's IVs; nil for an incoming SA
-	mac   *mac         // nil: none or aead
+	mac   *icv.MAC     // nil: none or a combined mode
 }
+
+// mode is how a cipher is used.
+type mode uint8
+
+const (
+	modeNull  mode = iota
+	modeCBC        // RFC 2451
+	modeCTR        // RFC 3686
+	modeAEAD       // RFC 4106, RFC 7634
+	modeShort      // the same with an ICV of 8 bytes
+	modeGMAC       // RFC 4543: authenticates and encrypts nothing
+)
+
+// combined tells whether the cipher makes the ICV.
+func (m mode) combined() bool { return m >= modeAEAD }
 
 // Overhead is the largest number of bytes that Seal adds to a packet.
 func (t *Transform) Overhead() int { return t.HeaderLen() + t.TrailerMax() }

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"oakley/internal/dataplane"
+	"oakley/internal/esp"
 	"oakley/internal/ipsec"
 	"oakley/internal/netio"
 	"oakley/internal/tun"
@@ -251,15 +252,8 @@ func (p *Plane) Info() dataplane.Info {
 		Name: "userspace",
 		Detail: fmt.Sprintf("TUN %s MTU %d (offload %s), UDP %d (GSO %s, GRO %s), ESP tunnel mode alone; %s",
 			p.dev.Name(), p.dev.MTU(), onOff(p.dev.Offload()), p.opt.EncapPort, onOff(gso), onOff(gro), p.sys.Detail()),
-		Ciphers: []ipsec.Cipher{
-			ipsec.CipherNull, ipsec.CipherDES, ipsec.Cipher3DES, ipsec.CipherBlowfish, ipsec.CipherCAST,
-			ipsec.CipherAESCBC, ipsec.CipherAESGCM16,
-		},
-		Auths: []ipsec.Auth{
-			ipsec.AuthHMACMD5, ipsec.AuthHMACSHA1, ipsec.AuthHMACSHA256, ipsec.AuthHMACSHA384, ipsec.AuthHMACSHA512,
-		},
-		Protos: []ipsec.Proto{ipsec.ProtoESP},
-		ESN:    true, UDPEncap: true, ByteExpiry: true, CarriesData: true,
+		Ciphers: esp.Ciphers(), Auths: esp.Auths(), Protos: []ipsec.Proto{ipsec.ProtoESP},
+		ESN: true, UDPEncap: true, ByteExpiry: true, CarriesData: true,
 	}
 }
 

@@ -73,13 +73,9 @@ type outSA struct {
 	later  *time.Timer // of a deferred one; under Plane.mu
 }
 
-// slow tells whether a cipher is sealed by workers.
+// slow tells whether a cipher is sealed by workers: all but the combined modes.
 func slow(c ipsec.Cipher) bool {
-	switch c {
-	case ipsec.CipherAESGCM16, ipsec.CipherNull:
-		return false
-	}
-	return true
+	return c.Info().ICV == 0 && c != ipsec.CipherNull
 }
 
 func (u *usage) init(p *Plane, sa *ipsec.SA) {

@@ -1,0 +1,5 @@
+//go:build !race
+
+package icv
+
+const raceEnabled = false
