@@ -28,14 +28,22 @@ func (t *translator) flows(c *ike.Config) []ipsec.Flow {
 			// Of two connections for the same traffic the first in the file is used.
 			Order: flowOrder + taken[sel],
 			Local: n.Peer.Local, Remote: n.Peer.Address,
-			Mode: ipsec.Tunnel, Proto: ipsec.ProtoESP, Owner: ipsec.OwnerIKE, Conn: n.Name,
+			Owner: ipsec.OwnerIKE, Conn: n.Name,
 		}
+		f.Mode, f.Proto = protection(n)
 		taken[sel]++
 		back := f
 		back.ID, back.Dir, back.Selector = ipsec.FlowName(n.Name, ipsec.In), ipsec.In, sel.Reverse()
 		flows = append(flows, f, back)
 	}
 	return flows
+}
+
+// protection is how the first of a connection's suites protects its traffic: the
+// innermost protocol, and its mode, which is the bundle's.
+func protection(n *ike.Connection) (ipsec.Mode, ipsec.Proto) {
+	inner := &n.Suites[0].Protocols[0]
+	return inner.Transforms[0].Mode, ipsecProtos[inner.Proto]
 }
 
 // selector is what a connection protects, outgoing. A side that the

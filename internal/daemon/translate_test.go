@@ -135,6 +135,15 @@ func TestEachConnectionHasAFlowInEachDirection(t *testing.T) {
 func TestAConnectionWithoutIDsIsBetweenTheTunnelsEnds(t *testing.T) {
 	text := strings.NewReplacer("Local-ID= here\n", "", "Remote-ID= there\n", "").Replace(east.conf())
 	l := mustTranslate(t, text)
+	if f := l.flows[0]; f.Mode != ipsec.Tunnel || f.Proto != ipsec.ProtoESP {
+		t.Errorf("%+v", f)
+	}
+	hosts := mustTranslate(t, strings.Replace(text, "QM-ESP-AES-SHA2-256-PFS-GRP31-SUITE", "QM-AH-TRP-SHA-SUITE", 1))
+	for _, f := range hosts.flows {
+		if f.Mode != ipsec.Transport || f.Proto != ipsec.ProtoAH {
+			t.Errorf("%+v", f)
+		}
+	}
 	want := ipsec.Selector{Src: netip.MustParsePrefix("192.0.2.1/32"), Dst: netip.MustParsePrefix("192.0.2.2/32")}
 	if len(l.flows) != 2 || l.flows[0].Selector != want {
 		t.Errorf("flows %+v", l.flows)
