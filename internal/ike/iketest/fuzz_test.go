@@ -36,35 +36,40 @@ func join(how byte, data []byte) []byte {
 // panics, outputs are bounded, what was dropped changed nothing, and without the
 // keys the tunnel stays what it was.
 func FuzzEngine(f *testing.F) {
-	// A whole session is the seed.
-	g := NewGateways(f, Setup{Seed: 99, Suites: []ike.Suite{PFSESP}})
-	var session []byte
-	g.Tap = func(p *Packet) []Delivery {
-		session = append(session, join(0, p.Data)...)
-		if s := g.Observer().Of(p.Data); s.Message != nil {
-			chain := isakmp.AppendPayloads(nil, s.Message.Payloads)
-			for how := byte(1); how < 6; how++ {
-				f.Add(join(how, append([]byte{byte(s.Message.Payloads[0].Kind())}, chain...)))
-			}
-			if len(s.Message.Payloads) > 1 {
-				rest := s.Message.Payloads[1:]
-				for how := byte(4); how < 6; how++ {
-					f.Add(join(how, append([]byte{byte(rest[0].Kind())}, isakmp.AppendPayloads(nil, rest)...)))
+	// Whole sessions are the seed.
+	for _, translated := range []bool{false, true} {
+		for _, suite := range []ike.Suite{PFSESP, threefold(), espTransport} {
+			g := fuzzed(f, 99, translated, []ike.Suite{suite})
+			var session []byte
+			g.Tap = func(p *Packet) []Delivery {
+				session = append(session, join(0, p.Data)...)
+				if s := g.Observer().Of(p.Data); s.Message != nil {
+					seedMessage(f, s.Message)
 				}
+				return Pass(p)
 			}
+			g.West.Initiate("vpn")
+			g.Run(time.Second)
+			expireSoft(g.West)
+			g.Run(15 * time.Second)
+			f.Add(translated, session)
 		}
-		return Pass(p)
 	}
-	g.Connect()
-	expireSoft(g.West)
-	g.Run(15 * time.Second)
-	f.Add(session)
+	g := NewGateways(f, Setup{Seed: 99})
 	for _, l := range lies(g.Rand(), isakmp.Cookie{1}, isakmp.Cookie{2}, nil)[:200] {
-		f.Add(join(0, l.data))
+		f.Add(false, join(0, l.data))
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		g := NewGateways(t, Setup{Suites: []ike.Suite{AESESP, PFSESP}})
-		g.Connect()
+	f.Fuzz(func(t *testing.T, translated bool, b []byte) {
+		g := fuzzed(t, 0, translated, []ike.Suite{AESESP, PFSESP, threefold(), Bundle(IPComp(0), AESESP), espTransport})
+		g.West.Initiate("vpn")
+		if !g.RunUntil(10*time.Second, g.Up) {
+			t.Fatalf("not up\n%s%s", g.West.Said(), g.East.Said())
+		}
+		home, port, vpn := "192.0.2.1:500", "500", "vpn"
+		if translated {
+			h := &hosts{World: g.World, nat: g.West.NAT, ann: g.West, hub: g.East}
+			home, port, vpn = h.natted(g.West).String(), "4500", h.back()
+		}
 		s := g.Observer().Last()
 		g.Observer().Lenient = true
 		// East has a quick mode that nobody answers; strangers hear its answers.
@@ -76,7 +81,7 @@ func FuzzEngine(f *testing.F) {
 		split(b, func(how byte, data []byte) {
 			messages++
 			id++
-			from := "192.0.2.1:500"
+			from := home
 			if how&0x80 != 0 {
 				from = "203.0.113.9:4500"
 			}
@@ -109,7 +114,7 @@ func FuzzEngine(f *testing.F) {
 				plain := append([]byte{byte(first), 0, 0, byte(4 + len(hash))}, hash...)
 				data, _ = s.SealBytes(x, id, s.IV(id), doi.PayloadHash, append(plain, chain...))
 			}
-			g.East.Handle(ike.Datagram{Local: addrPort("198.51.100.2:500"), Remote: addrPort(from), Data: bytes.Clone(data)})
+			g.East.Handle(ike.Datagram{Local: addrPort("198.51.100.2:" + port), Remote: addrPort(from), Data: bytes.Clone(data)})
 			g.Run(time.Millisecond)
 		})
 		if n := g.Sent() - sent; n > 4*messages+2 {
@@ -118,7 +123,9 @@ func FuzzEngine(f *testing.F) {
 		g.Run(3 * time.Minute)
 		g.Tap = nil
 		if !keys {
-			g.MustCarry()
+			if err := g.Carries(g.West, "vpn", g.East, vpn); err != nil {
+				t.Error(err)
+			}
 		}
 		g.East.Handle(ike.Shutdown{})
 		g.Run(time.Minute)
@@ -126,6 +133,33 @@ func FuzzEngine(f *testing.F) {
 			t.Errorf("%d SAs and SPIs after the end", n)
 		}
 	})
+}
+
+// seedMessage adds a message's payloads, encrypted and hashed in each way.
+func seedMessage(f *testing.F, m *isakmp.Message) {
+	chain := isakmp.AppendPayloads(nil, m.Payloads)
+	for how := byte(1); how < 6; how++ {
+		f.Add(how&1 == 0, join(how, append([]byte{byte(m.Payloads[0].Kind())}, chain...)))
+	}
+	if len(m.Payloads) < 2 {
+		return
+	}
+	rest := m.Payloads[1:]
+	for how := byte(4); how < 6; how++ {
+		for _, translated := range []bool{false, true} {
+			f.Add(translated, join(how, append([]byte{byte(rest[0].Kind())}, isakmp.AppendPayloads(nil, rest)...)))
+		}
+	}
+}
+
+// fuzzed is two hosts: gateways of networks, or one behind a translator and one
+// that knows nobody beforehand, where AH and tunnels have no place.
+func fuzzed(t testing.TB, seed uint64, translated bool, suites []ike.Suite) *Gateways {
+	if !translated {
+		return NewGateways(t, Setup{Seed: seed, Suites: suites})
+	}
+	h := newHostsAt(t, seed, []ike.Suite{espTransport}, append([]ike.Suite{espTransport}, suites...))
+	return &Gateways{World: h.World, West: h.ann, East: h.hub}
 }
 
 // FuzzDatagram gives an engine without any state one datagram.

@@ -21,8 +21,10 @@ type hosts struct {
 	ann, hub *Node
 }
 
-func newHosts(t *testing.T, suites, ours []ike.Suite) *hosts {
-	w := NewWorld(t, 12)
+func newHosts(t testing.TB, suites, ours []ike.Suite) *hosts { return newHostsAt(t, 12, suites, ours) }
+
+func newHostsAt(t testing.TB, seed uint64, suites, ours []ike.Suite) *hosts {
+	w := NewWorld(t, seed)
 	hub := Config("roaming", "", "10.2.0.0/16", "10.11.0.0/16", Setup{NATT: true, Suites: ours, Hosts: true})
 	hub.DefaultConnection, hub.Connections = hub.Connections[0], nil
 	hub.DefaultConnection.Peer = nil
