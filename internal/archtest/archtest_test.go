@@ -71,6 +71,7 @@ var onlyImports = map[string][]string{
 	"cast128":   {},
 	"skipjack":  {},
 	"icv":       {"ipsec"},
+	"ah":        {"icv", "ipsec"},
 	"isakmp":    {"doi"},
 	"ipsec":     {"doi"},
 	"oakley":    {"doi", "dh", "isakmp", "cast128"},
