@@ -25,6 +25,12 @@ type Options struct {
 	Now      func() time.Time
 }
 
+// reserved names an SPI that no SA has yet.
+type reserved struct {
+	proto ipsec.Proto
+	spi   ipsec.SPI
+}
+
 // Plane records.
 type Plane struct {
 	opt    Options
@@ -32,7 +38,8 @@ type Plane struct {
 
 	mu     sync.Mutex
 	spi    ipsec.SPI
-	held   map[ipsec.SPI]bool
+	cpi    ipsec.SPI // of IPComp
+	held   map[reserved]bool
 	sas    map[ipsec.SAID]ipsec.SAState
 	flows  map[ipsec.FlowID]ipsec.Flow
 	calls  []string
@@ -54,7 +61,7 @@ func New(o Options) *Plane {
 	}
 	return &Plane{
 		opt: o, spi: o.FirstSPI, events: make(chan dataplane.Event, 64),
-		held: map[ipsec.SPI]bool{}, sas: map[ipsec.SAID]ipsec.SAState{}, flows: map[ipsec.FlowID]ipsec.Flow{},
+		held: map[reserved]bool{}, sas: map[ipsec.SAID]ipsec.SAState{}, flows: map[ipsec.FlowID]ipsec.Flow{},
 	}
 }
 
@@ -87,15 +94,22 @@ func (p *Plane) Calls() []string {
 	return slices.Clone(p.calls)
 }
 
-// AllocSPI counts up.
+// AllocSPI counts up, and round where SPIs have two bytes: CPIs are negotiated
+// from 256 to 61439 (RFC 3173 section 3.3).
 func (p *Plane) AllocSPI(ctx context.Context, r dataplane.SPIRequest) (ipsec.SPI, error) {
 	if err := p.lock(ctx, "AllocSPI %s to %s", r.Proto, r.Dst); err != nil {
 		return 0, err
 	}
 	defer p.mu.Unlock()
-	p.spi = max(p.spi+1, 256)
-	p.held[p.spi] = true
-	return p.spi, nil
+	next := &p.spi
+	if r.Proto == ipsec.ProtoIPComp {
+		if next = &p.cpi; *next >= 61439 {
+			*next = 0
+		}
+	}
+	*next = max(*next+1, 256)
+	p.held[reserved{r.Proto, *next}] = true
+	return *next, nil
 }
 
 // AddSA records an SA.
@@ -110,7 +124,7 @@ func (p *Plane) AddSA(ctx context.Context, sa *ipsec.SA) error {
 	c := *sa
 	c.Key, c.AuthKey, c.Salt = nil, nil, nil
 	p.sas[sa.ID] = ipsec.SAState{SA: c, Added: p.opt.Now()}
-	delete(p.held, sa.ID.SPI)
+	delete(p.held, reserved{sa.ID.Proto, sa.ID.SPI})
 	return nil
 }
 
@@ -147,8 +161,8 @@ func (p *Plane) DeleteSA(ctx context.Context, id ipsec.SAID) error {
 		delete(p.sas, id)
 		return nil
 	}
-	if id.Dir == ipsec.In && p.held[id.SPI] {
-		delete(p.held, id.SPI)
+	if held := (reserved{id.Proto, id.SPI}); id.Dir == ipsec.In && p.held[held] {
+		delete(p.held, held)
 		return nil
 	}
 	return dataplane.ErrNoSA
