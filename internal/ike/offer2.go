@@ -25,7 +25,7 @@ func offerPhase2(conn *Connection, allowed []bool, spis map[doi.Protocol][4]byte
 			}
 			w := isakmp.Proposal{Number: number, Protocol: proto, SPI: wireSPI(proto, spis[proto])}
 			for k := range p.Transforms {
-				w.Transforms = append(w.Transforms, p.Transforms[k].wire(uint8(k+1), udp))
+				w.Transforms = append(w.Transforms, p.Transforms[k].wire(proto, uint8(k+1), udp))
 			}
 			sa.Proposals = append(sa.Proposals, w)
 		}

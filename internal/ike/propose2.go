@@ -107,14 +107,14 @@ func encapsulation(m ipsec.Mode, udp bool) doi.Encapsulation {
 }
 
 // wire is a transform of ours as it is offered.
-func (t *Phase2Transform) wire(number uint8, udp bool) isakmp.Transform {
+func (t *Phase2Transform) wire(proto doi.Protocol, number uint8, udp bool) isakmp.Transform {
 	a := lifeAttributes(uint16(doi.SALifeType), uint16(doi.SALifeDuration), t.Seconds, t.Kilobytes)
 	a = append(a, isakmp.Basic(uint16(doi.SAEncapsulation), uint16(encapsulation(t.Mode, udp))))
 	if t.Auth != 0 {
 		a = append(a, isakmp.Basic(uint16(doi.SAAuthentication), uint16(t.Auth)))
 	}
-	if !t.KeyLength.IsZero() {
-		a = append(a, isakmp.Basic(uint16(doi.SAKeyLength), uint16(t.KeyLength.Offer)))
+	if bits := t.offeredBits(proto); bits != 0 {
+		a = append(a, isakmp.Basic(uint16(doi.SAKeyLength), bits))
 	}
 	if t.Group != 0 {
 		a = append(a, isakmp.Basic(uint16(doi.SAGroup), uint16(t.Group)))
@@ -123,6 +123,19 @@ func (t *Phase2Transform) wire(number uint8, udp bool) isakmp.Transform {
 		a = append(a, isakmp.Basic(uint16(doi.SAExtendedSeq), 1))
 	}
 	return isakmp.Transform{Number: number, ID: t.ID, Attributes: a}
+}
+
+// offeredBits is the key length that we name; 0: none. A cipher whose keys have
+// several lengths has to have one named (RFC 2407 section 4.5).
+func (t *Phase2Transform) offeredBits(proto doi.Protocol) uint16 {
+	i := espCiphers[doi.ESP(t.ID)].Info()
+	switch {
+	case !t.KeyLength.IsZero():
+		return uint16(t.KeyLength.Offer)
+	case proto == doi.ProtoESP && i.MinKey != i.MaxKey:
+		return uint16(8 * i.DefKey)
+	}
+	return 0
 }
 
 // differences holds an offer against one of our transforms. In a bundle the

@@ -10,6 +10,7 @@ import (
 	"oakley/internal/doi"
 	"oakley/internal/ike"
 	"oakley/internal/ipsec"
+	"oakley/internal/isakmp"
 )
 
 // suiteCase is a suite and what its SAs have to have: lengths in bytes, one
@@ -158,6 +159,12 @@ func TestEverySuite(t *testing.T) {
 		if i%2 == 1 {
 			begin = g.East
 		}
+		g.Tap = func(p *Packet) []Delivery {
+			if s := g.Observer().Of(p.Data); s.Exchange == doi.ExchangeQuick && s.Step == 1 {
+				checkKeyLengths(t, s.Message)
+			}
+			return Pass(p)
+		}
 		begin.Initiate("vpn")
 		g.MustUp(10 * time.Second)
 		for _, n := range []*Node{g.West, g.East} {
@@ -183,6 +190,22 @@ func TestEverySuite(t *testing.T) {
 			t.Errorf("%s: %v", c.suite.Name, err)
 		}
 		g.MustSettle()
+	}
+}
+
+// checkKeyLengths: a cipher with keys of several lengths has one named, and no
+// other transform has (RFC 2407 section 4.5, RFC 4543 section 5.3).
+func checkKeyLengths(t *testing.T, m *isakmp.Message) {
+	t.Helper()
+	sa, _ := find[*isakmp.SA](m)
+	for _, p := range sa.Proposals {
+		for _, x := range p.Transforms {
+			i := ike.CipherOf(doi.ESP(x.ID)).Info()
+			_, named := x.Attribute(uint16(doi.SAKeyLength))
+			if several := p.Protocol == doi.ProtoESP && i.MinKey != i.MaxKey; named != several {
+				t.Errorf("%s: a key length is named: %t", x.Describe(p.Protocol), named)
+			}
+		}
 	}
 }
 
