@@ -21,7 +21,7 @@ func threefold() ike.Suite {
 }
 
 // askQuick has a peer of the test's own making say message 1 of quick mode to
-// East under West's ISAKMP SA, and returns the proposals of the answer.
+// East under West's ISAKMP SA, confirm the answer, and returns it.
 func askQuick(t *testing.T, g *Gateways, id uint32, more []isakmp.Payload, proposals ...isakmp.Proposal) ([]isakmp.Proposal, *isakmp.Message) {
 	t.Helper()
 	return askQuickFrom(t, g, "192.0.2.1:500", id, more, proposals...)
@@ -43,7 +43,11 @@ func askQuickFrom(t *testing.T, g *Gateways, from string, id uint32, more []isak
 		return nil
 	}
 	remote := addrPort(from)
-	g.World.Inject(remote, netip.AddrPortFrom(g.East.Addr, map[bool]uint16{true: 500, false: 4500}[remote.Port() == 500]), b)
+	to := netip.AddrPortFrom(g.East.Addr, 500)
+	if remote.Port() != 500 {
+		to = netip.AddrPortFrom(g.East.Addr, 4500)
+	}
+	g.World.Inject(remote, to, b)
 	g.Run(100 * time.Millisecond)
 	if reply == nil {
 		return nil, nil
@@ -52,10 +56,17 @@ func askQuickFrom(t *testing.T, g *Gateways, from string, id uint32, more []isak
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, _, err := s.open(h, reply, next)
+	m, next, err := s.open(h, reply, next)
 	if err != nil {
 		t.Fatal(err)
 	}
+	ni, nr := bytes.Repeat([]byte{5}, 32), []byte(nil)
+	if n, at := find[*isakmp.Nonce](m); at > 0 {
+		nr = n.Data
+	}
+	third, _ := s.Seal(doi.ExchangeQuick, id, next, &isakmp.Hash{Data: s.Keys.Hash3(id, ni, nr)})
+	g.World.Inject(remote, to, third)
+	g.Run(100 * time.Millisecond)
 	got, _ := find[*isakmp.SA](m)
 	return got.Proposals, m
 }
@@ -114,7 +125,7 @@ func TestBundlesOfOtherKinds(t *testing.T) {
 			suite := Bundle(AESESP, AH(doi.AHSHA2256, doi.AuthHMACSHA2256, 0), IPComp(0))
 			g := NewGateways(t, Setup{Suites: []ike.Suite{suite}})
 			g.Connect()
-			before := len(g.East.Plane.Live(ipsec.In))
+			before := g.East.Plane.Live(ipsec.Out)
 			got, m := askQuick(t, g, 42, quickIDs(), c.offer...)
 			if c.cpi == 0 {
 				if f := Events[ike.Failed](g.East); m != nil || len(f) != 1 || len(f[0].Ours) != 3 || len(f[0].Theirs) < 1 {
@@ -136,8 +147,10 @@ func TestBundlesOfOtherKinds(t *testing.T) {
 					t.Errorf("proposal %d is %+v, expected %+v", i, p, want)
 				}
 			}
-			if n := len(g.East.Plane.Live(ipsec.In)); n != before+3 {
-				t.Errorf("%d incoming SAs, before %d", n, before)
+			live := g.East.Plane.Live(ipsec.Out)
+			i := slices.IndexFunc(live, func(sa *ipsec.SA) bool { return sa.ID.Proto == ipsec.ProtoIPComp && sa.ID.SPI == c.cpi })
+			if len(live) != len(before)+3 || i < 0 || live[i].Bundle.Index != 0 || live[i].Mode != ipsec.Tunnel || live[i].Comp != ipsec.CompDeflate {
+				t.Errorf("%d outgoing SAs, before %d: %v", len(live), len(before), live)
 			}
 		})
 	}
