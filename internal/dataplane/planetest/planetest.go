@@ -84,6 +84,9 @@ var cases = []struct {
 	{"one acquire, and back-off", true, backOff},
 	{"what waits is bounded", true, bounded},
 	{"what cannot be done is refused", true, refuses},
+	{"SAs keyed by hand serve the flows to their end", true, byHand},
+	{"keys are shown to who asks", true, keys},
+	{"a protocol is switched off and on", true, switches},
 }
 
 var ctx = context.Background()

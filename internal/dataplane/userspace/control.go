@@ -105,9 +105,6 @@ func (p *Plane) addIn(sa *ipsec.SA) error {
 }
 
 func (p *Plane) addOut(sa *ipsec.SA) error {
-	if sa.Flow == "" {
-		return fmt.Errorf("SA %s: %w", sa.ID, errNoFlowNamed)
-	}
 	n, err := p.newOut(sa)
 	if err != nil {
 		return err
@@ -117,24 +114,40 @@ func (p *Plane) addOut(sa *ipsec.SA) error {
 	if p.closed {
 		return dataplane.ErrClosed
 	}
-	f := p.spd.Get(sa.Flow)
-	switch {
-	case p.out[sa.ID] != nil:
+	if p.out[sa.ID] != nil {
 		return fmt.Errorf("SA %s: %w", sa.ID, dataplane.ErrExists)
-	case f == nil:
-		return fmt.Errorf("SA %s serves flow %q: %w", sa.ID, sa.Flow, dataplane.ErrNoFlow)
-	case f.Dir != ipsec.Out:
-		return fmt.Errorf("SA %s serves flow %q, which is no outgoing one: %w", sa.ID, sa.Flow, dataplane.ErrNoFlow)
+	}
+	if sa.Flow != "" {
+		f := p.spd.Get(sa.Flow)
+		if f == nil {
+			return fmt.Errorf("SA %s serves flow %q: %w", sa.ID, sa.Flow, dataplane.ErrNoFlow)
+		}
+		if f.Dir != ipsec.Out {
+			return fmt.Errorf("SA %s serves flow %q, which is no outgoing one: %w", sa.ID, sa.Flow, dataplane.ErrNoFlow)
+		}
 	}
 	n.init(p, sa)
 	p.out[sa.ID] = n
-	p.byFlow[sa.Flow] = append(p.byFlow[sa.Flow], n)
-	if f.current.Load() != nil && sa.Defer > 0 {
+	d := dutyOf(sa)
+	p.byDuty[d] = append(p.byDuty[d], n)
+	waits := false
+	p.served(d, func(f *flow) { waits = waits || f.current.Load() != nil })
+	if waits && sa.Defer > 0 {
 		n.later = time.AfterFunc(sa.Defer, func() { p.takeOver(n) })
 		return nil
 	}
-	p.serve(f, n)
+	p.takeDuty(n)
 	return nil
+}
+
+// takeDuty makes sa what its flows use, those that another SA does not serve by
+// name. Called with mu held.
+func (p *Plane) takeDuty(sa *outSA) {
+	p.served(dutyOf(&sa.sa), func(f *flow) {
+		if p.serving(&f.Flow) == sa {
+			p.serve(f, sa)
+		}
+	})
 }
 
 // takeOver makes a deferred SA what its flow uses, unless a newer one does it
@@ -143,8 +156,8 @@ func (p *Plane) takeOver(sa *outSA) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sa.later = nil
-	if f := p.spd.Get(sa.sa.Flow); f != nil && !p.closed && p.out[sa.id] == sa && newest(p.byFlow[sa.sa.Flow]) == sa {
-		p.serve(f, sa)
+	if !p.closed && p.out[sa.id] == sa {
+		p.takeDuty(sa)
 	}
 }
 
@@ -245,26 +258,16 @@ func (p *Plane) removeOut(sa *outSA) {
 		sa.later.Stop()
 	}
 	delete(p.out, sa.id)
-	all := slices.DeleteFunc(p.byFlow[sa.sa.Flow], func(o *outSA) bool { return o == sa })
-	p.byFlow[sa.sa.Flow] = all
-	if len(all) == 0 {
-		delete(p.byFlow, sa.sa.Flow)
+	d := dutyOf(&sa.sa)
+	p.byDuty[d] = slices.DeleteFunc(p.byDuty[d], func(o *outSA) bool { return o == sa })
+	if len(p.byDuty[d]) == 0 {
+		delete(p.byDuty, d)
 	}
-	if f := p.spd.Get(sa.sa.Flow); f != nil {
+	p.served(d, func(f *flow) {
 		f.mu.Lock()
-		f.current.Store(newest(all))
+		f.current.Store(p.serving(&f.Flow))
 		f.mu.Unlock()
-	}
-}
-
-// newest is the SA that was added last and still lives; nil: none.
-func newest(all []*outSA) *outSA {
-	for _, sa := range slices.Backward(all) {
-		if !sa.dead.Load() {
-			return sa
-		}
-	}
-	return nil
+	})
 }
 
 // expired removes an SA that reached a hard limit, and tells.
@@ -297,10 +300,10 @@ func (p *Plane) GetSA(ctx context.Context, id ipsec.SAID) (ipsec.SAState, error)
 		return ipsec.SAState{}, dataplane.ErrClosed
 	}
 	if sa := p.in[id]; sa != nil {
-		return sa.state(), nil
+		return sa.state(false), nil
 	}
 	if sa := p.out[id]; sa != nil {
-		return sa.state(), nil
+		return sa.state(false), nil
 	}
 	return ipsec.SAState{}, fmt.Errorf("SA %s: %w", id, dataplane.ErrNoSA)
 }

@@ -239,6 +239,11 @@ func (p *Plane) applyFlows(changes []ipsec.FlowChange) error {
 		return err
 	}
 	p.settle(undo)
+	for i := range do {
+		if f := do[i].Value; f != nil && p.spd.Get(f.ID) == f {
+			p.enlist(f)
+		}
+	}
 	return nil
 }
 
@@ -270,7 +275,9 @@ func (p *Plane) translate(changes []ipsec.FlowChange) (do, undo []ipsec.Change[f
 		}
 		f := &flow{Flow: c.Flow}
 		f.Selector.Src, f.Selector.Dst = f.Selector.Src.Masked(), f.Selector.Dst.Masked()
-		f.current.Store(newest(p.byFlow[id]))
+		if f.Dir == ipsec.Out {
+			f.current.Store(p.serving(&f.Flow))
+		}
 		there[id] = f
 		do = append(do, ipsec.Change[flow]{Flow: f.Flow, Value: f})
 		undo = append(undo, ipsec.Change[flow]{Remove: true, Flow: ipsec.Flow{ID: id}})
@@ -294,6 +301,7 @@ func (p *Plane) settle(undo []ipsec.Change[flow]) {
 		f.mu.Lock()
 		f.gone = true
 		f.mu.Unlock()
+		p.dismiss(f)
 		f.dropHeld(p)
 	}
 }

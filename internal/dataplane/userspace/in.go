@@ -143,6 +143,9 @@ func (w *inWork) packet(b []byte, remote, local netip.AddrPort, now int64) (*inS
 	if sa == nil || (sa.sa.Encap != nil) != w.l.encap {
 		return nil, ipsec.DropUnknownSPI
 	}
+	if w.p.espOff.Load() {
+		return sa, ipsec.DropDisabled
+	}
 	if sa.dead.Load() {
 		return sa, ipsec.DropExpired
 	}

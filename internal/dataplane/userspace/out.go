@@ -205,6 +205,10 @@ func (w *outWork) packet(buf []byte, n int, now int64) ipsec.Drop {
 // protect seals the packet at buf[off:][:n] and queues it, or leaves it to the
 // workers.
 func (p *Plane) protect(s *sender, sa *outSA, buf []byte, off, n int, version uint8, now int64) {
+	if p.espOff.Load() {
+		sa.drops.add(ipsec.DropDisabled)
+		return
+	}
 	if sa.dead.Load() || !sa.count(n, now) {
 		sa.drops.add(ipsec.DropExpired)
 		return

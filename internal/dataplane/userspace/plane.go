@@ -138,11 +138,13 @@ type Plane struct {
 	tunMu   sync.Mutex // whoever writes to dev, a batch at a time
 	work    *pool
 	held    atomic.Int64 // bytes of held packets, all flows
+	espOff  atomic.Bool  // ESP is switched off as a whole
 
 	mu       sync.Mutex // everything below, and changes of sad and spd
 	in       map[ipsec.SAID]*inSA
 	out      map[ipsec.SAID]*outSA
-	byFlow   map[ipsec.FlowID][]*outSA // in the order of AddSA
+	byDuty   map[duty][]*outSA // in the order of AddSA
+	alike    map[duty]map[ipsec.FlowID]*flow
 	reserved map[ipsec.SPI]time.Time
 	queueSPI []ipsec.SPI // reserved ones, the oldest first; some may be taken
 	spis     map[ipsec.SPI]int
@@ -164,7 +166,7 @@ func New(o Options) (*Plane, error) {
 	}
 	p := &Plane{
 		opt: o, log: o.Log, dev: o.Device, sys: o.System,
-		in: map[ipsec.SAID]*inSA{}, out: map[ipsec.SAID]*outSA{}, byFlow: map[ipsec.FlowID][]*outSA{},
+		in: map[ipsec.SAID]*inSA{}, out: map[ipsec.SAID]*outSA{}, byDuty: map[duty][]*outSA{}, alike: map[duty]map[ipsec.FlowID]*flow{},
 		reserved: map[ipsec.SPI]time.Time{}, spis: map[ipsec.SPI]int{},
 	}
 	if err := p.open(); err != nil {
@@ -325,14 +327,17 @@ func (p *Plane) Dump(ctx context.Context, q dataplane.Query) (dataplane.State, e
 	}
 	o := q.Owner
 	s := dataplane.State{Drops: p.drops.read()}
+	if p.espOff.Load() {
+		s.Off = append(s.Off, ipsec.ProtoESP)
+	}
 	for _, sa := range p.in {
 		if owned(sa.sa.Owner, o) {
-			s.SAs = append(s.SAs, sa.state())
+			s.SAs = append(s.SAs, sa.state(q.Keys))
 		}
 	}
 	for _, sa := range p.out {
 		if owned(sa.sa.Owner, o) {
-			s.SAs = append(s.SAs, sa.state())
+			s.SAs = append(s.SAs, sa.state(q.Keys))
 		}
 	}
 	slices.SortFunc(s.SAs, func(a, b ipsec.SAState) int {
@@ -354,8 +359,11 @@ func (p *Plane) Enable(ctx context.Context, proto ipsec.Proto, on bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if proto != ipsec.ProtoESP || !on {
-		return fmt.Errorf("switching %s: %w", proto, dataplane.ErrUnsupported)
+	if proto != ipsec.ProtoESP {
+		return fmt.Errorf("switching %s: the user-space data plane does ESP alone: %w", proto, dataplane.ErrUnsupported)
+	}
+	if p.espOff.Swap(!on) == on {
+		p.log.Info("ESP was switched as a whole", "on", on)
 	}
 	return nil
 }

@@ -1,10 +1,11 @@
 package userspace
 
 import (
-	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,7 +53,7 @@ type usage struct {
 
 type inSA struct {
 	usage
-	sa     ipsec.SA // without keys
+	sa     ipsec.SA
 	t      *esp.Transform
 	window *replay.Window
 	remote atomic.Pointer[netip.AddrPort] // of a peer behind NAT; nil: raw
@@ -62,7 +63,7 @@ type inSA struct {
 
 type outSA struct {
 	usage
-	sa     ipsec.SA // without keys
+	sa     ipsec.SA
 	t      *esp.Transform
 	esn    bool
 	seq    atomic.Uint64 // last number given away
@@ -182,8 +183,8 @@ func (u *usage) count(n int, now int64) bool {
 	return true
 }
 
-func (u *usage) state(sa *ipsec.SA, seq uint64) ipsec.SAState {
-	s := ipsec.SAState{SA: *sa, Added: u.added, Bytes: u.bytes.Load(), Packets: u.packets.Load(), Seq: seq, Drops: u.drops.read()}
+func (u *usage) state(sa *ipsec.SA, seq uint64, keys bool) ipsec.SAState {
+	s := ipsec.SAState{SA: copyOf(sa, keys), Added: u.added, Bytes: u.bytes.Load(), Packets: u.packets.Load(), Seq: seq, Drops: u.drops.read()}
 	if at := u.lastUse.Load(); at != 0 {
 		s.LastUse = time.Unix(0, at)
 	}
@@ -193,14 +194,14 @@ func (u *usage) state(sa *ipsec.SA, seq uint64) ipsec.SAState {
 	return s
 }
 
-func (sa *inSA) state() ipsec.SAState {
-	s := sa.usage.state(&sa.sa, sa.window.Top())
+func (sa *inSA) state(keys bool) ipsec.SAState {
+	s := sa.usage.state(&sa.sa, sa.window.Top(), keys)
 	follow(&s.SA, sa.remote.Load())
 	return s
 }
 
-func (sa *outSA) state() ipsec.SAState {
-	s := sa.usage.state(&sa.sa, sa.sent())
+func (sa *outSA) state(keys bool) ipsec.SAState {
+	s := sa.usage.state(&sa.sa, sa.sent(), keys)
 	follow(&s.SA, sa.remote.Load())
 	return s
 }
@@ -282,10 +283,13 @@ func (p *Plane) linkFor(src netip.Addr, encap bool) (*link, error) {
 	return any, nil
 }
 
-// withoutKeys copies sa so that nothing secret is in the copy.
-func withoutKeys(sa *ipsec.SA) ipsec.SA {
+// copyOf copies sa; without keys nothing secret is in the copy.
+func copyOf(sa *ipsec.SA, keys bool) ipsec.SA {
 	c := *sa
 	c.Key, c.Salt, c.AuthKey = nil, nil, nil
+	if keys {
+		c.Key, c.Salt, c.AuthKey = slices.Clone(sa.Key), slices.Clone(sa.Salt), slices.Clone(sa.AuthKey)
+	}
 	if sa.Encap != nil {
 		e := *sa.Encap
 		c.Encap = &e
@@ -302,9 +306,9 @@ func (p *Plane) newIn(sa *ipsec.SA) (*inSA, error) {
 	}
 	t, err := esp.New(sa)
 	if err != nil {
-		return nil, fmt.Errorf("SA %s: %w", sa.ID, err)
+		return nil, err
 	}
-	n := &inSA{sa: withoutKeys(sa), t: t, window: replay.New(sa.Replay)}
+	n := &inSA{sa: copyOf(sa, true), t: t, window: replay.New(sa.Replay)}
 	if sa.Encap != nil {
 		r := sa.Encap.Remote
 		n.remote.Store(&r)
@@ -320,11 +324,17 @@ func (p *Plane) newOut(sa *ipsec.SA) (*outSA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("SA %s: %w", sa.ID, err)
 	}
-	t, err := esp.New(sa)
-	if err != nil {
-		return nil, fmt.Errorf("SA %s: %w", sa.ID, err)
+	// A key that a person typed comes back with the same sequence numbers after a
+	// restart: its IVs must not.
+	var random io.Reader
+	if sa.Owner == ipsec.OwnerManual {
+		random = p.opt.Rand
 	}
-	n := &outSA{sa: withoutKeys(sa), t: t, esn: sa.ESN, link: l, local: netip.AddrPortFrom(sa.Src, 0)}
+	t, err := esp.NewRandom(sa, random)
+	if err != nil {
+		return nil, err
+	}
+	n := &outSA{sa: copyOf(sa, true), t: t, esn: sa.ESN, link: l, local: netip.AddrPortFrom(sa.Src, 0)}
 	remote := netip.AddrPortFrom(sa.ID.Dst, 0)
 	if sa.Encap != nil {
 		remote = sa.Encap.Remote
@@ -335,8 +345,6 @@ func (p *Plane) newOut(sa *ipsec.SA) (*outSA, error) {
 	}
 	return n, nil
 }
-
-var errNoFlowNamed = errors.New("an outgoing SA must name the flow it serves")
 
 // move sends to another address from now on; the SA's name stays.
 func (sa *outSA) move(remote netip.AddrPort) {
