@@ -79,7 +79,7 @@ func (q *quick) takeOriginals(m *isakmp.Message) {
 		}
 		said = append(said, a)
 	}
-	if len(said) != 2 || !q.p.nat() {
+	if len(said) != 2 {
 		return
 	}
 	q.natOA = ipsec.NATOA{Peer: said[0], Ours: said[1]}

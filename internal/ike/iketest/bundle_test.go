@@ -265,6 +265,12 @@ func TestDeletesNameEachProtocol(t *testing.T) {
 	g.Tap = func(p *Packet) []Delivery {
 		if s := g.Observer().Of(p.Data); s != nil && s.Message != nil && s.Exchange == doi.ExchangeInformational {
 			seen = append(seen, s.Message.String())
+			for _, pl := range s.Message.Payloads[1:] {
+				d := pl.(*isakmp.Delete)
+				if (d.SPISize == 2) != (d.Protocol == doi.ProtoIPComp) || len(d.SPIs) != 1 {
+					t.Errorf("%s with SPIs of %d bytes", d, d.SPISize)
+				}
+			}
 		}
 		return Pass(p)
 	}

@@ -199,6 +199,9 @@ func checkKeyLengths(t *testing.T, m *isakmp.Message) {
 	t.Helper()
 	sa, _ := find[*isakmp.SA](m)
 	for _, p := range sa.Proposals {
+		if size := map[doi.Protocol]int{doi.ProtoESP: 4, doi.ProtoAH: 4, doi.ProtoIPComp: 2}[p.Protocol]; len(p.SPI) != size {
+			t.Errorf("%s has an SPI of %d bytes", p.Protocol, len(p.SPI))
+		}
 		for _, x := range p.Transforms {
 			i := ike.CipherOf(doi.ESP(x.ID)).Info()
 			_, named := x.Attribute(uint16(doi.SAKeyLength))
