@@ -1,0 +1,297 @@
+package ipsecd
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"oakley/internal/dataplane"
+	"oakley/internal/dataplane/null"
+	"oakley/internal/ipsec"
+	"oakley/internal/lab"
+)
+
+var ctx = context.Background()
+
+const patience = 10 * time.Second
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func someSA(spi ipsec.SPI) *ipsec.SA {
+	return &ipsec.SA{
+		ID:     ipsec.SAID{Dir: ipsec.In, Proto: ipsec.ProtoESP, SPI: spi, Dst: netip.MustParseAddr("192.0.2.1")},
+		Src:    netip.MustParseAddr("2001:db8::1"),
+		Encap:  &ipsec.Encap{Local: netip.MustParseAddrPort("192.0.2.1:4500"), Remote: netip.MustParseAddrPort("[2001:db8::1]:61000")},
+		Cipher: ipsec.CipherAESGCM16, Key: []byte("0123456789abcdef"), Salt: []byte{1, 2, 3, 4},
+		Replay: 64, ESN: true, Mode: ipsec.Transport, Owner: ipsec.OwnerIKE, Conn: "a \"name\"", Flow: "f/in", Defer: time.Second,
+		Selector: ipsec.Selector{Src: netip.MustParsePrefix("10.0.0.0/8"), Dst: netip.MustParsePrefix("0.0.0.0/0"), Proto: 6, DstPort: 80},
+		Soft:     ipsec.Lifetime{Bytes: 1 << 40, Time: time.Hour}, Hard: ipsec.Lifetime{Bytes: 1 << 60, Time: 2 * time.Hour},
+		Bundle: ipsec.Place{ID: 1<<63 + 1, Index: 1, Of: 2}, Comp: ipsec.CompDeflate,
+		NATOA: ipsec.NATOA{Peer: netip.MustParseAddr("10.0.0.1"), Ours: netip.MustParseAddr("10.0.0.2")},
+	}
+}
+
+// recorder is a data plane that keeps what it was given.
+type recorder struct {
+	*null.Plane
+	sa     *ipsec.SA
+	update ipsec.SAUpdate
+	flows  []ipsec.FlowChange
+	ended  chan error
+}
+
+func (r *recorder) AddSA(_ context.Context, sa *ipsec.SA) error { r.sa = sa; return nil }
+func (r *recorder) UpdateSA(_ context.Context, _ ipsec.SAID, u ipsec.SAUpdate) error {
+	r.update = u
+	return nil
+}
+
+func (r *recorder) ApplyFlows(_ context.Context, c []ipsec.FlowChange) error { r.flows = c; return nil }
+
+func (r *recorder) EndAcquire(_ context.Context, _ dataplane.AcquireID, err error) error {
+	r.ended <- err
+	return nil
+}
+
+func newRecorder() *recorder {
+	return &recorder{Plane: null.New(null.Options{}), ended: make(chan error, 10)}
+}
+
+// What goes through the socket comes out as it went in, every field of it.
+func TestNothingIsLostOnTheWay(t *testing.T) {
+	r := newRecorder()
+	path, _ := serve(t, r)
+	c := dial(t, path)
+	sa := someSA(0x1234)
+	for i, v := 0, reflect.ValueOf(*sa); i < v.NumField(); i++ {
+		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "Auth" && name != "AuthKey" {
+			t.Errorf("the test's SA has no %s", name)
+		}
+	}
+	must(t, c.AddSA(ctx, sa))
+	if !reflect.DeepEqual(r.sa, sa) {
+		t.Errorf("came out as\n%+v\nwant\n%+v", r.sa, sa)
+	}
+	remote := netip.MustParseAddrPort("[2001:db8::2]:7")
+	u := ipsec.SAUpdate{Remote: &remote, Soft: &ipsec.Lifetime{Bytes: 1}, Hard: &ipsec.Lifetime{Time: 1}, Bundle: &ipsec.Place{ID: 1, Of: 2}}
+	must(t, c.UpdateSA(ctx, sa.ID, u))
+	if !reflect.DeepEqual(r.update, u) {
+		t.Errorf("came out as %+v", r.update)
+	}
+	flows := []ipsec.FlowChange{{Remove: true, Flow: ipsec.Flow{ID: "gone"}}, {Flow: ipsec.Flow{
+		ID: "there/out", Type: ipsec.FlowDeny, Selector: sa.Selector, Order: 7, Local: sa.Src, Remote: sa.ID.Dst,
+		Mode: ipsec.Transport, Proto: ipsec.ProtoAH, Owner: ipsec.OwnerManual, Conn: "x",
+	}}}
+	must(t, c.ApplyFlows(ctx, flows))
+	if !reflect.DeepEqual(r.flows, flows) {
+		t.Errorf("came out as %+v", r.flows)
+	}
+	for _, e := range []dataplane.Event{
+		dataplane.Acquire{ID: 7, Flow: "f/out", Packet: sa.Selector},
+		dataplane.Expire{SA: sa.ID, Hard: true},
+		dataplane.Mapping{SA: sa.ID, Remote: remote},
+		dataplane.Lost{},
+	} {
+		r.Inject(e)
+		select {
+		case got := <-c.Events():
+			if got != e {
+				t.Errorf("%+v came out as %+v", e, got)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%+v never came", e)
+		}
+	}
+}
+
+// SAs stay when their client goes, and another finds them.
+func TestSAsOutliveTheirClient(t *testing.T) {
+	path, s := serve(t, null.New(null.Options{}))
+	c := dial(t, path)
+	if i := c.Info(); i.Name != "ipsecd" || !i.OutlivesUs {
+		t.Errorf("%+v", i)
+	}
+	const n = 3*pageSize + 1
+	for i := range n {
+		must(t, c.AddSA(ctx, someSA(ipsec.SPI(0x1000+i))))
+	}
+	c.Close()
+	lab.Eventually(t, patience, "the client has gone", func() bool { return s.Clients() == 0 })
+	st, err := dial(t, path).Dump(ctx, dataplane.Query{Owner: ipsec.OwnerIKE})
+	must(t, err)
+	if len(st.SAs) != n {
+		t.Errorf("%d SAs, want %d", len(st.SAs), n)
+	}
+}
+
+// An acquire that nobody will answer any more fails.
+func TestAcquiresOfADeadClientFail(t *testing.T) {
+	r := newRecorder()
+	path, s := serve(t, r)
+	ended := func(want string) {
+		t.Helper()
+		select {
+		case err := <-r.ended:
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("ended with %v, want %q", err, want)
+			}
+		case <-time.After(patience):
+			t.Fatal("never ended")
+		}
+	}
+	r.Inject(dataplane.Acquire{ID: 1})
+	ended("went away") // nobody is there
+	c := dial(t, path)
+	r.Inject(dataplane.Acquire{ID: 2})
+	<-c.Events()
+	must(t, c.EndAcquire(ctx, 2, errors.New("no proposal")))
+	ended("no proposal")
+	r.Inject(dataplane.Acquire{ID: 3})
+	<-c.Events()
+	c.Close()
+	ended("went away")
+	lab.Eventually(t, patience, "the client has gone", func() bool { return s.Clients() == 0 })
+}
+
+func TestErrorsKeepTheirMeaning(t *testing.T) {
+	path, _ := serve(t, null.New(null.Options{}))
+	c := dial(t, path)
+	err := c.DeleteSA(ctx, someSA(1).ID)
+	if !errors.Is(err, dataplane.ErrNoSA) || errors.Is(err, dataplane.ErrExists) || err.Error() != dataplane.ErrNoSA.Error() {
+		t.Errorf("%v", err)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := c.AddSA(gone, someSA(0x1000)); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+// hostile says what a broken client may send; the server ends that connection
+// and no other.
+func TestHostileClients(t *testing.T) {
+	path, s := serve(t, null.New(null.Options{}))
+	good := dial(t, path)
+	hello, err := frame(&request{ID: 1, Op: opHello, Version: version})
+	must(t, err)
+	length := func(n uint32, rest string) string {
+		return string(binary.BigEndian.AppendUint32(nil, n)) + rest
+	}
+	for name, sent := range map[string]string{
+		"rubbish":          "GET / HTTP/1.1\r\n\r\n",
+		"a long frame":     length(maxFrame+1, ""),
+		"a huge frame":     length(1<<32-1, "{}"),
+		"no document":      length(2, "no"),
+		"unknown fields":   length(11, `{"Nope": 1}`),
+		"no hello":         length(26, `{"ID": 1, "Op": "add-sa" }`),
+		"another version":  length(40, `{"ID": 1, "Op": "hello", "Version": 999}`),
+		"rubbish after it": string(hello) + length(3, "[]}"),
+		"deep nesting":     length(20000, strings.Repeat("[", 20000)),
+	} {
+		conn, err := net.Dial("unix", path)
+		must(t, err)
+		_, err = io.WriteString(conn, sent)
+		must(t, err)
+		must(t, conn.SetDeadline(time.Now().Add(patience)))
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the connection stays", name)
+		}
+		conn.Close()
+	}
+	// Operations that lack what they need are answered.
+	conn, err := net.Dial("unix", path)
+	must(t, err)
+	defer conn.Close()
+	_, err = conn.Write(hello)
+	must(t, err)
+	for i, op := range []operation{opAlloc, opAdd, opUpdate, opDelete, opGet, opDump, "dance"} {
+		f, err := frame(&request{ID: uint64(i + 2), Op: op})
+		must(t, err)
+		_, err = conn.Write(f)
+		must(t, err)
+	}
+	for range 8 {
+		var a answer
+		must(t, readFrame(conn, &a))
+		if a.ID != 1 && a.Error == "" {
+			t.Errorf("request %d was carried out", a.ID)
+		}
+	}
+	must(t, good.AddSA(ctx, someSA(0x2000)))
+	lab.Eventually(t, patience, "only the good ones are left", func() bool { return s.Clients() == 2 })
+}
+
+// Whoever is neither root nor in the group is sent away, whatever the file's mode
+// lets through.
+func TestStrangersAreSentAway(t *testing.T) {
+	for _, c := range []struct {
+		p    peer
+		in   int
+		want bool
+	}{
+		{peer{uid: 0}, -1, true},
+		{peer{uid: os.Geteuid()}, -1, true},
+		{peer{uid: 4242, gid: 0}, -1, false},
+		{peer{uid: 4242, gid: 77}, 77, true},
+		{peer{uid: 4242, gid: 78, groups: []uint32{1, 77}}, 77, true},
+		{peer{uid: 4242, gid: 78, groups: []uint32{1, 79}}, 77, false},
+	} {
+		if err := allow(c.in)(c.p); (err == nil) != c.want {
+			t.Errorf("%+v in group %d: %v", c.p, c.in, err)
+		}
+	}
+	lab.Need(t, "root")
+	path, _ := serve(t, null.New(null.Options{}))
+	must(t, os.Chmod(path, 0o777))
+	for dir := path; dir != "/tmp" && len(dir) > 1; dir = dir[:strings.LastIndexByte(dir, '/')] {
+		must(t, os.Chmod(dir, 0o777))
+	}
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	must(t, err)
+	defer syscall.Close(fd)
+	asStranger(t, func() error { return syscall.Connect(fd, &syscall.SockaddrUnix{Name: path}) })
+	f, err := frame(&request{ID: 1, Op: opHello, Version: version})
+	must(t, err)
+	_, _ = syscall.Write(fd, f)
+	must(t, syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: 10}))
+	if n, err := syscall.Read(fd, make([]byte, 100)); n > 0 || errors.Is(err, syscall.EAGAIN) {
+		t.Errorf("a stranger was answered: %d bytes, %v", n, err)
+	}
+}
+
+func FuzzServer(f *testing.F) {
+	hello, _ := frame(&request{ID: 1, Op: opHello, Version: version})
+	add, _ := frame(&request{ID: 2, Op: opAdd, SA: someSA(0x1234)})
+	flows, _ := frame(&request{ID: 3, Op: opFlows, Flows: []ipsec.FlowChange{{Flow: ipsec.Flow{ID: "x/out"}}}})
+	dump, _ := frame(&request{ID: 4, Op: opDump, Query: &dataplane.Query{Keys: true}})
+	f.Add(hello)
+	f.Add(append(append(append(append([]byte{}, hello...), add...), flows...), dump...))
+	path, _ := serve(f, null.New(null.Options{}))
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Net: "unix", Name: path})
+		if err != nil {
+			return // more connections than a moment can take
+		}
+		defer conn.Close()
+		_, _ = conn.Write(sent)
+		_ = conn.CloseWrite()
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("the connection stays")
+		}
+	})
+}

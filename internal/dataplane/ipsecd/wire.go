@@ -1,0 +1,177 @@
+// Package ipsecd is the control socket of the user-space stack as a process: a
+// server around a data plane, and a client that is a data plane itself. SAs and
+// flows live in the server and outlive the clients.
+//
+// Both sides send frames: four bytes of length and a JSON document, which has a
+// bound. A client asks, the server answers with the request's number, in any
+// order; an answer may come in pages. Events come unasked to clients that
+// registered. A connection that asks for IKE's side of the encapsulation port
+// carries that and nothing else from then on.
+package ipsecd
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+
+	"oakley/internal/dataplane"
+	"oakley/internal/ipsec"
+)
+
+// version is that of the protocol: both sides have to have the same.
+const version = 1
+
+// maxFrame bounds a frame in bytes. A transaction of flows is the largest
+// request.
+const maxFrame = 8 << 20
+
+// pageSize is how many SAs or flows one answer to a dump lists.
+const pageSize = 500
+
+// operation is what a request asks for.
+type operation string
+
+const (
+	opHello      operation = "hello"
+	opAlloc      operation = "alloc-spi"
+	opAdd        operation = "add-sa"
+	opUpdate     operation = "update-sa"
+	opDelete     operation = "delete-sa"
+	opGet        operation = "get-sa"
+	opFlows      operation = "apply-flows"
+	opEndAcquire operation = "end-acquire"
+	opDump       operation = "dump"
+	opFlush      operation = "flush"
+	opEnable     operation = "enable"
+	opRegister   operation = "register"
+	opEncap      operation = "encap"
+)
+
+// request is what a client sends. What its operation does not need is absent.
+type request struct {
+	ID      uint64
+	Op      operation
+	Version int                   `json:",omitempty"`
+	SPI     *dataplane.SPIRequest `json:",omitempty"`
+	SA      *ipsec.SA             `json:",omitempty"`
+	Name    *ipsec.SAID           `json:",omitempty"`
+	Update  *ipsec.SAUpdate       `json:",omitempty"`
+	Flows   []ipsec.FlowChange    `json:",omitempty"`
+	Acquire dataplane.AcquireID   `json:",omitempty"`
+	Failed  string                `json:",omitempty"` // of an acquire; empty: SAs are there
+	Query   *dataplane.Query      `json:",omitempty"`
+	Owner   ipsec.Owner           `json:",omitempty"`
+	Proto   ipsec.Proto           `json:",omitempty"`
+	On      bool                  `json:",omitempty"`
+	Local   netip.AddrPort        `json:",omitzero"`
+}
+
+// answer is what the server sends: to a request, or an event when ID is 0.
+type answer struct {
+	ID      uint64           `json:",omitempty"`
+	Kind    kind             `json:",omitempty"` // of an error
+	Error   string           `json:",omitempty"`
+	More    bool             `json:",omitempty"` // another page follows
+	Version int              `json:",omitempty"`
+	Info    *dataplane.Info  `json:",omitempty"`
+	SPI     ipsec.SPI        `json:",omitempty"`
+	SA      *ipsec.SAState   `json:",omitempty"`
+	State   *dataplane.State `json:",omitempty"`
+	Event   *event           `json:",omitempty"`
+}
+
+// event is one of its fields.
+type event struct {
+	Acquire *dataplane.Acquire `json:",omitempty"`
+	Expire  *dataplane.Expire  `json:",omitempty"`
+	Mapping *dataplane.Mapping `json:",omitempty"`
+	Lost    bool               `json:",omitempty"`
+}
+
+// datagram is one of IKE on the encapsulation port, either way. An empty one from
+// the client is a keepalive.
+type datagram struct {
+	Local, Remote netip.AddrPort
+	Data          []byte
+}
+
+// kind names the errors that callers tell apart.
+type kind string
+
+var kinds = []struct {
+	kind kind
+	err  error
+}{
+	{"no-sa", dataplane.ErrNoSA},
+	{"exists", dataplane.ErrExists},
+	{"no-flow", dataplane.ErrNoFlow},
+	{"unsupported", dataplane.ErrUnsupported},
+	{"closed", dataplane.ErrClosed},
+}
+
+func kindOf(err error) kind {
+	for _, k := range kinds {
+		if errors.Is(err, k.err) {
+			return k.kind
+		}
+	}
+	return ""
+}
+
+// remoteError is an error of the server's side.
+type remoteError struct {
+	text string
+	kind kind
+}
+
+func (e *remoteError) Error() string { return e.text }
+
+// Is tells whether it is one of the errors that callers tell apart.
+func (e *remoteError) Is(target error) bool {
+	for _, k := range kinds {
+		if k.kind == e.kind {
+			return target == k.err
+		}
+	}
+	return false
+}
+
+// readFrame reads a document into v. What the other side claims to be longer than
+// a frame may be is refused unread; memory grows with what has come. Fields that
+// v does not have are an error.
+func readFrame(r io.Reader, v any) error {
+	var size [4]byte
+	if _, err := io.ReadFull(r, size[:]); err != nil {
+		return err
+	}
+	n := binary.BigEndian.Uint32(size[:])
+	if n > maxFrame {
+		return fmt.Errorf("a frame of %d bytes: %d is the most", n, maxFrame)
+	}
+	var b bytes.Buffer
+	if k, err := io.CopyN(&b, r, int64(n)); err != nil {
+		return fmt.Errorf("a frame of %d bytes ends after %d: %w", n, k, err)
+	}
+	d := json.NewDecoder(&b)
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("a frame that is no %T: %w", v, err)
+	}
+	return nil
+}
+
+// frame is a document as it is sent.
+func frame(v any) ([]byte, error) {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	if len(doc) > maxFrame {
+		return nil, fmt.Errorf("%d bytes for the data plane's socket: %d is the most", len(doc), maxFrame)
+	}
+	return append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(doc)), uint32(len(doc))), doc...), nil
+}
