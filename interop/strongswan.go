@@ -79,6 +79,10 @@ swanctl { load = pem pkcs1 x509 pubkey openssl random }
 
 func (t Tunnel) swanctlConf() string {
 	p1, p2 := int(t.P1Life.Seconds()), int(t.P2Life.Seconds())
+	mode := fmt.Sprintf("mode = tunnel\n    local_ts = %s\n    remote_ts = %s", t.LocalNet, t.RemoteNet)
+	if t.hosts() {
+		mode = "mode = transport"
+	}
 	return fmt.Sprintf(`connections { %[1]s {
   version = 1
   aggressive = no
@@ -92,22 +96,20 @@ func (t Tunnel) swanctlConf() string {
   local { auth = psk
     id = %[2]s }
   remote { auth = psk
-    id = %[12]s }
+    id = %[11]s }
   children { %[1]s {
-    local_ts = %[6]s
-    remote_ts = %[7]s
-    esp_proposals = %[8]s
-    rekey_time = %[9]ds
-    life_time = %[10]ds
+    %[6]s
+    esp_proposals = %[7]s
+    rekey_time = %[8]ds
+    life_time = %[9]ds
     rand_time = 0s
-    mode = tunnel
     start_action = none } }
 } }
 secrets { ike-1 {
   id-1 = %[2]s
-  id-2 = %[12]s
-  secret = "%[11]s" } }
-`, t.Name, t.Local, t.Remote, t.P1.Swan, p1, t.LocalNet, t.RemoteNet, t.swanESP(), p2, p2*3/2, t.Secret, t.RemoteID)
+  id-2 = %[11]s
+  secret = "%[10]s" } }
+`, t.Name, t.Local, t.Remote, t.P1.Swan, p1, mode, t.swanESP(), p2, p2*3/2, t.Secret, t.RemoteID)
 }
 
 func (s *StrongSwan) swanctl(timeout time.Duration, args ...string) (string, error) {
