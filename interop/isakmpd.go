@@ -67,6 +67,7 @@ func (t Tunnel) IsakmpdConf() string {
 Listen-on= %[1]s
 Retransmits= 3
 Exchange-max-time= 30
+Data-plane= isakmpd
 Default-phase-1-lifetime= %[2]d,2:86400
 Default-phase-2-lifetime= %[3]d,2:86400
 
