@@ -1,6 +1,7 @@
 package netio
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -24,6 +25,8 @@ type HubPacket struct {
 	Proto    uint8 // 17 or a raw protocol
 	Src, Dst netip.AddrPort
 	Data     []byte
+	TOS, TTL uint8  // a TTL of 0 counts as 64
+	Header   []byte // of IPv4, when the sender made its own; else one is made for raw sockets
 }
 
 // Node is a host of a Hub; it is a Network.
@@ -141,12 +144,54 @@ func (c *hubConn) Recv(b *RecvBatch) error {
 		}
 		i := len(b.Msgs)
 		n := copy(b.room[i], p.Data)
-		b.all[i] = Received{Data: b.room[i][:n], Remote: p.Src, Local: p.Dst}
+		b.all[i] = Received{Data: b.room[i][:n], Remote: p.Src, Local: p.Dst, TOS: p.TOS, TTL: p.TTL}
+		if c.proto != unix.IPPROTO_UDP && p.Dst.Addr().Is4() {
+			h := p.header()
+			n = copy(b.room[i], h)
+			n += copy(b.room[i][n:], p.Data)
+			b.all[i].Packet, b.all[i].Data = b.room[i][:n], b.room[i][len(h):n]
+		}
 		b.Msgs = b.all[:i+1]
 		taken++
 	}
 	c.queue = slices.Delete(c.queue, 0, taken)
 	return nil
+}
+
+// header is the IPv4 header of p, whose checksum nobody looks at.
+func (p *HubPacket) header() []byte {
+	if p.Header != nil {
+		return p.Header
+	}
+	h := make([]byte, 20)
+	h[0], h[1], h[8], h[9] = 0x45, p.TOS, p.TTL, p.Proto
+	binary.BigEndian.PutUint16(h[2:], uint16(len(h)+len(p.Data)))
+	src, dst := p.Src.Addr().As4(), p.Dst.Addr().As4()
+	copy(h[12:], src[:])
+	copy(h[16:], dst[:])
+	return h
+}
+
+// ownHeader is a packet that brings its IP header.
+func ownHeader(pkt []byte) (p HubPacket, ok bool) {
+	if len(pkt) >= 20 && pkt[0]>>4 == 4 {
+		n := int(pkt[0]&15) * 4
+		if n < 20 || n > len(pkt) {
+			return p, false
+		}
+		p = HubPacket{
+			Proto: pkt[9], TOS: pkt[1], TTL: pkt[8], Data: slices.Clone(pkt[n:]), Header: slices.Clone(pkt[:n]),
+			Src: netip.AddrPortFrom(netip.AddrFrom4([4]byte(pkt[12:16])), 0), Dst: netip.AddrPortFrom(netip.AddrFrom4([4]byte(pkt[16:20])), 0),
+		}
+		return p, true
+	}
+	if len(pkt) < 40 || pkt[0]>>4 != 6 {
+		return p, false
+	}
+	return HubPacket{
+		Proto: pkt[6], TOS: pkt[0]<<4 | pkt[1]>>4, TTL: pkt[7], Data: slices.Clone(pkt[40:]),
+		Src: netip.AddrPortFrom(netip.AddrFrom16([16]byte(pkt[8:24])), 0), Dst: netip.AddrPortFrom(netip.AddrFrom16([16]byte(pkt[24:40])), 0),
+	}, true
 }
 
 // grow puts p behind the datagrams of r, by the kernel's rule: a row ends with
@@ -186,6 +231,14 @@ func (c *hubConn) Send(b *SendBatch) (failed int, err error) {
 }
 
 func (c *hubConn) send(pkt []byte, m *outMsg) error {
+	if c.proto == unix.IPPROTO_RAW {
+		p, ok := ownHeader(pkt)
+		if !ok {
+			return unix.EINVAL
+		}
+		c.node.hub.deliver(p)
+		return nil
+	}
 	src := c.local.Addr()
 	if a := m.local.Addr(); a.IsValid() && !a.IsUnspecified() {
 		src = a
@@ -201,7 +254,7 @@ func (c *hubConn) send(pkt []byte, m *outMsg) error {
 		return unix.EINVAL
 	}
 	c.node.hub.deliver(HubPacket{
-		Proto: c.proto, Src: netip.AddrPortFrom(src, c.local.Port()), Dst: m.remote, Data: slices.Clone(pkt),
+		Proto: c.proto, Src: netip.AddrPortFrom(src, c.local.Port()), Dst: m.remote, Data: slices.Clone(pkt), TOS: m.tos,
 	})
 	return nil
 }
@@ -220,6 +273,9 @@ func (h *Hub) Inject(p HubPacket) {
 func (h *Hub) deliver(p HubPacket) {
 	if h.filter != nil && !h.filter(&p) {
 		return
+	}
+	if p.TTL == 0 {
+		p.TTL = 64
 	}
 	n := h.nodes[p.Dst.Addr()]
 	if n == nil {

@@ -21,8 +21,9 @@ type mmsghdr struct {
 
 const (
 	sizeName = unix.SizeofSockaddrInet6
-	// Room for IPV6_PKTINFO and UDP_GRO or UDP_SEGMENT, in 8-byte words.
-	wordsControl = 12
+	// Room for IPV6_PKTINFO, class, hop limit and UDP_GRO or UDP_SEGMENT, in
+	// 8-byte words.
+	wordsControl = 16
 	sizeControl  = wordsControl * 8
 )
 
@@ -100,9 +101,10 @@ func hostOrder(port uint16) uint16 {
 	return binary.BigEndian.Uint16(b[:])
 }
 
-// ancillary reads message i's control data: the address it was sent to, and the
-// length of its datagrams when there are several.
-func (s *sysRecv) ancillary(i int) (local netip.Addr, seg int) {
+// ancillary reads message i's control data into r: the length of its datagrams
+// when there are several, class and hop limit. It returns the address it was
+// sent to.
+func (s *sysRecv) ancillary(i int, r *Received) (local netip.Addr) {
 	b := unsafe.Slice((*byte)(unsafe.Pointer(&s.control[i*wordsControl])), sizeControl)
 	b = b[:min(int(s.hdrs[i].hdr.Controllen), sizeControl)]
 	for len(b) >= unix.SizeofCmsghdr {
@@ -118,7 +120,13 @@ func (s *sysRecv) ancillary(i int) (local netip.Addr, seg int) {
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
 			local = zoned(netip.AddrFrom16([16]byte(data[:16])), int(binary.NativeEndian.Uint32(data[16:])))
 		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
-			seg = int(binary.NativeEndian.Uint32(data))
+			r.Seg = max(0, int(binary.NativeEndian.Uint32(data)))
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TOS && len(data) >= 1:
+			r.TOS = data[0]
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_TCLASS && len(data) >= 4:
+			r.TOS = uint8(binary.NativeEndian.Uint32(data))
+		case len(data) >= 4 && (h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TTL || h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_HOPLIMIT):
+			r.TTL = uint8(binary.NativeEndian.Uint32(data))
 		}
 		next := unix.CmsgSpace(len(data))
 		if next > len(b) {
@@ -126,7 +134,7 @@ func (s *sysRecv) ancillary(i int) (local netip.Addr, seg int) {
 		}
 		b = b[next:]
 	}
-	return local, max(seg, 0)
+	return local
 }
 
 type sysSend struct {
@@ -188,6 +196,15 @@ func (s *sysSend) put(i int, m *outMsg, pkts [][]byte, iov int, v6, gso bool) {
 	used := 0
 	if a := m.local.Addr(); a.IsValid() && !a.IsUnspecified() {
 		used = putPktinfo(b, a, v6)
+	}
+	if m.tos != 0 {
+		level, typ := int32(unix.IPPROTO_IP), int32(unix.IP_TOS)
+		if v6 {
+			level, typ = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+		}
+		data, n := putCmsg(b[used:], level, typ, 4)
+		binary.NativeEndian.PutUint32(data, uint32(m.tos))
+		used += n
 	}
 	if gso && len(pkts) > 1 {
 		data, n := putCmsg(b[used:], unix.IPPROTO_UDP, unix.UDP_SEGMENT, 2)

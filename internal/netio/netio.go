@@ -64,6 +64,12 @@ type Received struct {
 	Data          []byte // valid until the batch is used again; may be changed
 	Seg           int    // length of each datagram but the last; 0: Data is one
 	Remote, Local netip.AddrPort
+	// TOS is the class octet of the IP header and TTL its hop limit; of a row of
+	// datagrams, the first one's. TTL 0: unknown.
+	TOS, TTL uint8
+	// Packet is the whole packet, of which Data is the end, for raw IPv4 alone:
+	// no other socket shows the header.
+	Packet []byte
 }
 
 // Next takes the first datagram off r.
@@ -118,6 +124,7 @@ type outMsg struct {
 	remote, local netip.AddrPort
 	first, n      int
 	seg, total    int
+	tos           uint8
 }
 
 // Limits of one message with segmentation offload: UDP_MAX_SEGMENTS of older
@@ -140,6 +147,12 @@ func NewSendBatch(n int, join bool) *SendBatch {
 // looked at; else it is the source address to use. It is false when the batch
 // is full.
 func (b *SendBatch) Add(pkt []byte, local, remote netip.AddrPort) bool {
+	return b.AddTOS(pkt, local, remote, 0)
+}
+
+// AddTOS is Add with the class octet of the IP header. A row that is handed over
+// as one has one class.
+func (b *SendBatch) AddTOS(pkt []byte, local, remote netip.AddrPort, tos uint8) bool {
 	if len(b.pkts) == cap(b.pkts) {
 		return false
 	}
@@ -148,14 +161,14 @@ func (b *SendBatch) Add(pkt []byte, local, remote netip.AddrPort) bool {
 		m := &b.msgs[len(b.msgs)-1]
 		// A row ends with the first packet that is shorter than the others.
 		if len(pkt) <= m.seg && m.total == m.n*m.seg && m.n < maxSegments &&
-			m.total+len(pkt) <= maxJoined && m.remote == remote && m.local == local {
+			m.total+len(pkt) <= maxJoined && m.remote == remote && m.local == local && m.tos == tos {
 			m.n++
 			m.total += len(pkt)
 			return true
 		}
 	}
 	b.msgs = append(b.msgs, outMsg{
-		remote: remote, local: local, first: len(b.pkts) - 1, n: 1, seg: len(pkt), total: len(pkt),
+		remote: remote, local: local, first: len(b.pkts) - 1, n: 1, seg: len(pkt), total: len(pkt), tos: tos,
 	})
 	return true
 }

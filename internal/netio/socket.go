@@ -154,11 +154,18 @@ func configure(fd, typ int, v6 bool, mark uint32) error {
 		}
 		opts = append(opts,
 			option{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1, false},
-			option{"IPV6_MTU_DISCOVER", unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_WANT, false})
+			option{"IPV6_MTU_DISCOVER", unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_WANT, false},
+			option{"IPV6_RECVTCLASS", unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1, false},
+			option{"IPV6_RECVHOPLIMIT", unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1, false})
 	} else {
 		opts = append(opts,
 			option{"IP_PKTINFO", unix.IPPROTO_IP, unix.IP_PKTINFO, 1, false},
 			option{"IP_MTU_DISCOVER", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT, false})
+		if typ == unix.SOCK_DGRAM { // a raw socket shows the header
+			opts = append(opts,
+				option{"IP_RECVTOS", unix.IPPROTO_IP, unix.IP_RECVTOS, 1, false},
+				option{"IP_RECVTTL", unix.IPPROTO_IP, unix.IP_RECVTTL, 1, false})
+		}
 	}
 	for _, o := range opts {
 		if err := unix.SetsockoptInt(fd, o.level, o.opt, o.value); err != nil && !o.optional {
@@ -214,11 +221,12 @@ func (s *socket) received(b *RecvBatch, i int, r *Received) bool {
 	if n == 0 || b.sys.hdrs[i].hdr.Flags&unix.MSG_TRUNC != 0 {
 		return false
 	}
-	local, seg := b.sys.ancillary(i)
+	*r = Received{Data: b.room[i][:n], Remote: b.sys.remote(i)}
+	local := b.sys.ancillary(i, r)
 	if !local.IsValid() {
 		local = s.local.Addr()
 	}
-	*r = Received{Data: b.room[i][:n], Seg: seg, Remote: b.sys.remote(i), Local: netip.AddrPortFrom(local, s.local.Port())}
+	r.Local = netip.AddrPortFrom(local, s.local.Port())
 	if !s.strip {
 		return true
 	}
@@ -232,7 +240,8 @@ func (s *socket) received(b *RecvBatch, i int, r *Received) bool {
 	}
 	r.Local = netip.AddrPortFrom(netip.AddrFrom4([4]byte(r.Data[16:20])), 0)
 	r.Remote = netip.AddrPortFrom(netip.AddrFrom4([4]byte(r.Data[12:16])), 0)
-	r.Data = r.Data[head:n]
+	r.Packet, r.Data = r.Data[:n], r.Data[head:n]
+	r.TOS, r.TTL = r.Packet[1], r.Packet[8]
 	return true
 }
 
