@@ -1,0 +1,129 @@
+// Ipsecd is the user-space IPsec stack as a process of its own: it owns the TUN
+// device, the raw sockets and the port of UDP encapsulation, keeps SAs and flows
+// while the daemons that negotiate come and go, and takes its orders from a
+// socket.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"oakley/internal/daemon"
+	"oakley/internal/dataplane"
+	"oakley/internal/dataplane/ipsecd"
+	"oakley/internal/dataplane/userspace"
+	"oakley/internal/ipsec"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	fl, err := parseFlags(args, stdout)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "ipsecd: %v\n%s", err, usageLine)
+		return exitUsage
+	}
+	// Who started us may go and take our standard error along.
+	signal.Ignore(unix.SIGPIPE)
+	log := daemon.NewLog(daemon.NewText(stderr))
+	if fl.syslog {
+		sys, err := daemon.NewSyslog(daemon.SyslogSocket, "ipsecd")
+		if err != nil {
+			fmt.Fprintf(stderr, "ipsecd: warning: %v\n", err)
+		}
+		defer sys.Close()
+		log = daemon.NewLog(sys)
+	}
+	if err := serve(fl, log.Logger); err != nil {
+		fmt.Fprintf(stderr, "ipsecd: %v\n", err)
+		if fl.syslog {
+			log.Error(err.Error())
+		}
+		return exitFailed
+	}
+	return exitOK
+}
+
+// serve runs until a signal comes or, with --transient, nobody needs us.
+func serve(fl *flags, log *slog.Logger) (err error) {
+	sig := make(chan os.Signal, 4)
+	signal.Notify(sig, unix.SIGTERM, unix.SIGINT)
+	defer signal.Stop(sig)
+	who, err := fl.identity()
+	if err != nil {
+		return err
+	}
+	l, err := listen(fl.socket, who.group)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	fl.plane.Log = log
+	plane, err := userspace.New(fl.plane)
+	if err != nil {
+		return fmt.Errorf("the data plane cannot be opened: %w", err)
+	}
+	defer func() { err = errors.Join(err, plane.Close()) }()
+	if err := who.become(log); err != nil {
+		return err
+	}
+	s := ipsecd.NewServer(plane, who.group, log)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	log.Info("ipsecd is ready", "socket", fl.socket, "plane", plane.Info().Detail)
+	notify("READY=1")
+	tick := time.NewTicker(idleEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-sig:
+			return stop(l, plane, s)
+		case err := <-served:
+			return errors.Join(err, stop(l, plane, s))
+		case <-s.Left():
+		case <-tick.C:
+		}
+		if fl.transient && idle(plane, s) {
+			log.Info("nobody needs ipsecd any more")
+			return stop(l, plane, s)
+		}
+	}
+}
+
+// idleEvery is how often a transient process asks itself whether it is needed.
+const idleEvery = 10 * time.Second
+
+// idle tells whether there is neither a client nor anything to keep.
+func idle(b dataplane.Backend, s *ipsecd.Server) bool {
+	if s.Clients() > 0 {
+		return false
+	}
+	st, err := b.Dump(context.Background(), dataplane.Query{Owner: ipsec.OwnerAny})
+	return err == nil && len(st.SAs)+len(st.Flows) == 0
+}
+
+func stop(l io.Closer, plane *userspace.Plane, s *ipsecd.Server) error {
+	_ = l.Close()
+	err := plane.Close()
+	s.Close()
+	return err
+}
