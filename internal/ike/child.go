@@ -96,9 +96,11 @@ func (q *quick) makeSA(e *Engine, c *chosenSA, dir ipsec.Direction) *ipsec.SA {
 }
 
 // limits is what the data plane watches: bytes, and the end in time as a
-// backstop for the day on which nobody here is left to watch it.
+// backstop for the day on which nobody here is left to watch it. A bundle ends in
+// time as a whole.
 func (q *quick) limits(e *Engine, c *chosenSA) (hard, soft ipsec.Lifetime) {
-	hard.Time = c.offer.life.duration()
+	life := q.chosen.life()
+	hard.Time = life.duration()
 	if kb := c.offer.life.kilobytes; kb != 0 {
 		hard.Bytes = min(kb, 1<<50) * 1024
 		soft.Bytes = uint64(e.rekeyAfter(time.Duration(min(hard.Bytes, 1<<62)), q.role))

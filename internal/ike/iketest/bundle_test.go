@@ -313,6 +313,11 @@ func TestTheShortestLifetimeCounts(t *testing.T) {
 	s.Protocols[0].Transforms[0].Seconds = ike.Range{Offer: 100, Min: 60, Max: 86400}
 	g := NewGateways(t, Setup{Suites: []ike.Suite{s}})
 	g.Connect()
+	for _, sa := range append(g.West.Plane.Live(ipsec.In), g.East.Plane.Live(ipsec.Out)...) {
+		if sa.Hard.Time != 100*time.Second {
+			t.Errorf("%s lives for %s", sa.ID, sa.Hard.Time)
+		}
+	}
 	b := g.bothWays(50 * time.Millisecond)
 	g.Run(10 * time.Minute)
 	b.finish()
