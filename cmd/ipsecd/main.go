@@ -87,6 +87,7 @@ func serve(fl *flags, log *slog.Logger) (err error) {
 		return err
 	}
 	s := ipsecd.NewServer(plane, who.group, log)
+	s.Transient = fl.transient
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	log.Info("ipsecd is ready", "socket", fl.socket, "plane", plane.Info().Detail)

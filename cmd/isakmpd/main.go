@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,9 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"oakley/internal/daemon"
-	"oakley/internal/dataplane"
-	"oakley/internal/dataplane/null"
-	"oakley/internal/dataplane/userspace"
 )
 
 // Exit statuses.
@@ -164,23 +160,9 @@ func (fl *flags) options() daemon.Options {
 	opt := fl.opt
 	opt.Host = daemon.OS{}
 	opt.Rand = rand.Reader
-	opt.Plane = openUserspace
+	opt.Plane = fl.openPlane
 	if fl.null {
 		opt.Plane = openNull
 	}
 	return opt
-}
-
-func openUserspace(o daemon.PlaneOptions) (dataplane.Backend, error) {
-	no4, no6 := true, true
-	for _, a := range o.Listen {
-		no4, no6 = no4 && !a.Is4(), no6 && !a.Is6()
-	}
-	return userspace.New(userspace.Options{
-		EncapPort: o.EncapPort, Local: append([]netip.Addr(nil), o.Listen...), NoIPv4: no4, NoIPv6: no6, Log: o.Log,
-	})
-}
-
-func openNull(_ daemon.PlaneOptions) (dataplane.Backend, error) {
-	return null.New(null.Options{}), nil
 }

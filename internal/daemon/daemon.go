@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sync"
 
+	"oakley/internal/conf"
 	"oakley/internal/dataplane"
 	"oakley/internal/ike"
 	"oakley/internal/ipsec"
@@ -42,6 +43,7 @@ type Options struct {
 type PlaneOptions struct {
 	EncapPort uint16
 	Listen    []netip.Addr // our outer addresses; unspecified: all of the family
+	Inside    bool         // in this process, not in one of its own
 	Log       *slog.Logger
 }
 
@@ -74,6 +76,7 @@ type Daemon struct {
 	results  *mailbox[ike.Input]
 	requests *mailbox[func()] // run by the engine's goroutine
 	stopping chan struct{}
+	gone     chan struct{} // the data plane has ended without us
 	limit    *limiter
 
 	// The goroutine of Run alone uses these.
@@ -93,6 +96,7 @@ func New(ctx context.Context, opt Options) (d *Daemon, err error) {
 		results:  newMailbox[ike.Input](),
 		requests: newMailbox[func()](),
 		stopping: make(chan struct{}),
+		gone:     make(chan struct{}, 1),
 		limit:    newLimiter(),
 		warned:   map[string]bool{},
 	}
@@ -133,7 +137,7 @@ func needsRoot(err error) error {
 // openPlane opens the data plane and puts the configured flows in place: from
 // then on nothing that a flow protects leaves in clear.
 func (d *Daemon) openPlane() error {
-	b, err := d.opt.Plane(PlaneOptions{EncapPort: d.opt.EncapPort, Listen: d.cfg.listen, Log: d.log.Logger})
+	b, err := d.opt.Plane(PlaneOptions{EncapPort: d.opt.EncapPort, Listen: d.cfg.listen, Inside: d.cfg.conf.General.DataPlane == conf.PlaneInside, Log: d.log.Logger})
 	if err != nil {
 		return fmt.Errorf("the data plane cannot be opened: %w", needsRoot(err))
 	}

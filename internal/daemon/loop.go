@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"oakley/internal/dataplane"
@@ -19,11 +20,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 		d.found = nil
 	}
 	d.handle(ike.Start{})
-	d.loop(ctx)
-	return d.shutdown()
+	err := d.loop(ctx)
+	return errors.Join(err, d.shutdown())
 }
 
-func (d *Daemon) loop(ctx context.Context) {
+var errPlaneGone = errors.New("the data plane ended: routes and filters that it left behind protect what it protected until isakmpd is started again")
+
+func (d *Daemon) loop(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	resolve := time.NewTicker(resolveEvery)
@@ -32,7 +35,10 @@ func (d *Daemon) loop(ctx context.Context) {
 		d.sleepUntil(timer)
 		select {
 		case <-ctx.Done():
-			return
+			return nil
+		case <-d.gone:
+			d.log.Error(errPlaneGone.Error())
+			return errPlaneGone
 		case <-d.results.wake:
 			d.handleResults()
 		case <-d.requests.wake:
@@ -144,6 +150,10 @@ func (d *Daemon) planeEvents() {
 			d.log.Warn("the data plane lost events: its tables are compared")
 			d.plane.find()
 		}
+	}
+	select {
+	case d.gone <- struct{}{}: // while we stop, nobody reads it
+	default:
 	}
 }
 

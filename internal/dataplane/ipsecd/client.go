@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"oakley/internal/dataplane"
 	"oakley/internal/ipsec"
 )
@@ -18,9 +20,10 @@ const DefaultSocket = "/var/run/ipsecd.sock"
 
 // Client is a data plane in another process.
 type Client struct {
-	path string
-	c    *net.UnixConn
-	info dataplane.Info
+	path      string
+	c         *net.UnixConn
+	info      dataplane.Info
+	transient bool
 
 	events chan dataplane.Event
 	queue  chan dataplane.Event // between the reader, who never waits, and events
@@ -64,7 +67,7 @@ func Dial(path string) (*Client, error) {
 		err = fmt.Errorf("it speaks version %d, this is version %d", a.Version, version)
 	}
 	if err == nil {
-		p.info = *a.Info
+		p.info, p.transient = *a.Info, a.Transient
 		p.info.Detail = fmt.Sprintf("process at %s: %s, %s", path, p.info.Name, p.info.Detail)
 		p.info.Name, p.info.OutlivesUs = "ipsecd", true
 		_, err = p.call(ctx, &request{Op: opRegister})
@@ -336,12 +339,39 @@ func (p *Client) Enable(ctx context.Context, proto ipsec.Proto, on bool) error {
 // ends.
 func (p *Client) Events() <-chan dataplane.Event { return p.events }
 
-// Close ends the connection. SAs and flows stay.
+// Close ends the connection. SAs and flows stay. A process that nobody needs any
+// more is given the time to clean up and end.
 func (p *Client) Close() error {
-	p.fail(dataplane.ErrClosed)
-	p.closing.Do(func() { p.closed = p.c.Close() })
+	p.closing.Do(func() {
+		last := p.transient && p.empty()
+		server, _ := peerOf(p.c)
+		p.fail(dataplane.ErrClosed)
+		p.closed = p.c.Close()
+		if last && server.pid > 0 {
+			p.await(server.pid)
+		}
+	})
 	p.wg.Wait()
 	return p.closed
+}
+
+// farewell is how long a process may take to clean up.
+const farewell = 5 * time.Second
+
+// empty tells whether the data plane has nothing to keep.
+func (p *Client) empty() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), farewell)
+	defer cancel()
+	st, err := p.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
+	return err == nil && len(st.SAs)+len(st.Flows) == 0
+}
+
+// await waits for a process to end. Another client may come and keep it.
+func (p *Client) await(pid int) {
+	end := time.Now().Add(farewell)
+	for unix.Kill(pid, 0) == nil && time.Now().Before(end) {
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // takeOver is how long the encapsulation port may still be in the hands of a

@@ -27,6 +27,9 @@ var errNobody = errors.New("the key management daemon went away")
 
 // Server lets clients use a data plane.
 type Server struct {
+	// Transient is told to clients: the process ends when nobody needs it.
+	Transient bool
+
 	b     dataplane.Backend
 	log   *slog.Logger
 	allow func(peer) error

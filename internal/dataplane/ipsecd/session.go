@@ -98,7 +98,7 @@ func (x *session) carryOut(ctx context.Context, r *request) (*answer, error) {
 	switch r.Op {
 	case opHello:
 		info := b.Info()
-		return &answer{Version: version, Info: &info}, nil
+		return &answer{Version: version, Info: &info, Transient: x.s.Transient}, nil
 	case opAlloc:
 		if r.SPI == nil {
 			return nil, errIncomplete

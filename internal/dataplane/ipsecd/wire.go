@@ -72,16 +72,19 @@ type request struct {
 
 // answer is what the server sends: to a request, or an event when ID is 0.
 type answer struct {
-	ID      uint64           `json:",omitempty"`
-	Kind    kind             `json:",omitempty"` // of an error
-	Error   string           `json:",omitempty"`
-	More    bool             `json:",omitempty"` // another page follows
-	Version int              `json:",omitempty"`
-	Info    *dataplane.Info  `json:",omitempty"`
-	SPI     ipsec.SPI        `json:",omitempty"`
-	SA      *ipsec.SAState   `json:",omitempty"`
-	State   *dataplane.State `json:",omitempty"`
-	Event   *event           `json:",omitempty"`
+	ID      uint64          `json:",omitempty"`
+	Kind    kind            `json:",omitempty"` // of an error
+	Error   string          `json:",omitempty"`
+	More    bool            `json:",omitempty"` // another page follows
+	Version int             `json:",omitempty"`
+	Info    *dataplane.Info `json:",omitempty"`
+	// Transient: the process ends when there is neither a client nor anything to
+	// keep.
+	Transient bool             `json:",omitempty"`
+	SPI       ipsec.SPI        `json:",omitempty"`
+	SA        *ipsec.SAState   `json:",omitempty"`
+	State     *dataplane.State `json:",omitempty"`
+	Event     *event           `json:",omitempty"`
 }
 
 // event is one of its fields.
