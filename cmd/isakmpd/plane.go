@@ -1,0 +1,113 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"oakley/internal/daemon"
+	"oakley/internal/dataplane"
+	"oakley/internal/dataplane/ipsecd"
+	"oakley/internal/dataplane/null"
+	"oakley/internal/dataplane/userspace"
+)
+
+func openNull(_ daemon.PlaneOptions) (dataplane.Backend, error) {
+	return null.New(null.Options{}), nil
+}
+
+// openPlane opens the data plane that the configuration asks for: ipsecd, one
+// that runs or else one that is started here, or a data plane in this process.
+func (fl *flags) openPlane(o daemon.PlaneOptions) (dataplane.Backend, error) {
+	if o.Inside {
+		return openUserspace(o)
+	}
+	c, err := ipsecd.Dial(ipsecd.DefaultSocket)
+	if err == nil {
+		return c, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ECONNREFUSED) {
+		return nil, err
+	}
+	program, err := findIPsecd()
+	if err != nil {
+		o.Log.Warn("the data plane is inside isakmpd and ends with it", "reason", err)
+		return openUserspace(o)
+	}
+	return fl.startIPsecd(program, o)
+}
+
+// findIPsecd looks beside this program, then where programs are.
+func findIPsecd() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(self), "ipsecd"); unix.Access(beside, unix.X_OK) == nil {
+			return beside, nil
+		}
+	}
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
+		if path := filepath.Join(dir, "ipsecd"); filepath.IsAbs(path) && unix.Access(path, unix.X_OK) == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New("there is no program ipsecd, neither beside isakmpd nor in PATH")
+}
+
+// startTime is how long ipsecd may take to listen.
+const startTime = 10 * time.Second
+
+// startIPsecd starts an ipsecd that goes on when we end, as long as it has
+// anything to keep, and connects to it.
+func (fl *flags) startIPsecd(program string, o daemon.PlaneOptions) (dataplane.Backend, error) {
+	args := []string{"--transient", "--socket", ipsecd.DefaultSocket, "--encap-port", strconv.Itoa(int(o.EncapPort))}
+	var addrs []string
+	for _, a := range o.Listen {
+		addrs = append(addrs, a.String())
+	}
+	if len(addrs) > 0 {
+		args = append(args, "--listen", strings.Join(addrs, ","))
+	}
+	if !fl.foreground {
+		args = append(args, "--syslog")
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Dir, cmd.Stderr = "/", os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", program, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	timeout := time.After(startTime)
+	for {
+		select {
+		case err := <-ended:
+			return nil, fmt.Errorf("%s did not start: %w; what it wrote says why", program, err)
+		case <-timeout:
+			return nil, fmt.Errorf("%s does not listen at %s after %v", program, ipsecd.DefaultSocket, startTime)
+		case <-time.After(10 * time.Millisecond):
+		}
+		if c, err := ipsecd.Dial(ipsecd.DefaultSocket); err == nil {
+			return c, nil
+		}
+	}
+}
+
+func openUserspace(o daemon.PlaneOptions) (dataplane.Backend, error) {
+	no4, no6 := true, true
+	for _, a := range o.Listen {
+		no4, no6 = no4 && !a.Is4(), no6 && !a.Is6()
+	}
+	return userspace.New(userspace.Options{
+		EncapPort: o.EncapPort, Local: append([]netip.Addr(nil), o.Listen...), NoIPv4: no4, NoIPv6: no6, Log: o.Log,
+	})
+}
