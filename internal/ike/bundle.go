@@ -66,6 +66,14 @@ func (s *Suite) private() bool {
 	})
 }
 
+// usable are the transforms that mean something to the peer.
+func (p *Protocol) usable(t terms) []Phase2Transform {
+	if t.private {
+		return p.Transforms
+	}
+	return slices.DeleteFunc(slices.Clone(p.Transforms), func(x Phase2Transform) bool { return private(p.Proto, x.ID) })
+}
+
 // unfit says why a suite of ours can neither be offered nor accepted here;
 // empty: it can.
 func (s *Suite) unfit(t terms) string {
@@ -76,8 +84,8 @@ func (s *Suite) unfit(t terms) string {
 		return "suite " + s.Name + " is in transport mode, which joins only the tunnel's ends themselves, and other addresses are to be joined"
 	case s.mode() == ipsec.Tunnel && !t.tunnel:
 		return "suite " + s.Name + " is in tunnel mode, and the peer names an address from before translation, which only transport mode can mean"
-	case s.private() && !t.private:
-		return "suite " + s.Name + " has a transform without a registered number, and the peer has not said that it is of our kind"
+	case slices.ContainsFunc(s.Protocols, func(p Protocol) bool { return len(p.usable(t)) == 0 }):
+		return "suite " + s.Name + " has no transform with a registered number, and the peer has not said that it is of our kind"
 	}
 	return ""
 }
@@ -205,6 +213,7 @@ func matchSuite(s *Suite, g []*isakmp.Proposal, t terms) (candidate, []differenc
 	if len(g) != len(s.Protocols) {
 		return c, protocols
 	}
+	unfit := s.unfit(t)
 	withAH := s.protocol(doi.ProtoAH) != nil
 	tunnel := false
 	for _, proto := range inwardsOut {
@@ -215,8 +224,10 @@ func matchSuite(s *Suite, g []*isakmp.Proposal, t terms) (candidate, []differenc
 			continue
 		case ours == nil || theirs == nil || twice:
 			return c, protocols
+		case unfit != "":
+			return c, []difference{{attr: unfit}}
 		}
-		sa, ds := matchProtocol(ours, theirs, t.udp, len(g) > 1, withAH)
+		sa, ds := matchProtocol(ours, theirs, t, len(g) > 1, withAH)
 		if len(ds) > 0 {
 			return c, ds
 		}
@@ -229,9 +240,6 @@ func matchSuite(s *Suite, g []*isakmp.Proposal, t terms) (candidate, []differenc
 	}
 	if tunnel != (c.mode == ipsec.Tunnel) && len(g) > 1 {
 		return c, []difference{{"encapsulation", encapsulation(c.mode, t.udp).String(), encapsulation(c.sas[0].offer.mode, t.udp).String()}}
-	}
-	if why := s.unfit(t); why != "" {
-		return c, []difference{{attr: why}}
 	}
 	if ds := c.settle(); len(ds) > 0 {
 		return c, ds
@@ -262,28 +270,28 @@ func (c *candidate) settle() []difference {
 	return nil
 }
 
-func matchProtocol(ours *Protocol, theirs *isakmp.Proposal, udp, bundle, withAH bool) (chosenSA, []difference) {
+func matchProtocol(ours *Protocol, theirs *isakmp.Proposal, t terms, bundle, withAH bool) (chosenSA, []difference) {
 	var closest []difference
-	for i := range ours.Transforms {
+	for _, own := range ours.usable(t) {
 		for j := range theirs.Transforms {
 			ds := []difference(nil)
 			o, err := parseTransform2(theirs.Protocol, &theirs.Transforms[j])
 			if err == nil {
-				if ds = ours.Transforms[i].differences(&o, udp, bundle); len(ds) == 0 {
+				if ds = own.differences(&o, t.udp, bundle); len(ds) == 0 {
 					if !o.haveEnc {
-						o.mode = ours.Transforms[i].Mode
+						o.mode = own.Mode
 					}
-					o.udp = udp
+					o.udp = t.udp
 					var c chosenSA
 					if c, err = o.agree(withAH); err == nil {
-						c.offered = ours.Transforms[i].Mode
+						c.offered = own.Mode
 						c.replay, c.transform = ours.Replay, theirs.Transforms[j]
 						return c, nil
 					}
 				}
 			}
 			if err != nil {
-				ds = []difference{{"transform", ours.Transforms[i].Name, err.Error()}}
+				ds = []difference{{"transform", own.Name, err.Error()}}
 			}
 			if closest == nil || len(ds) < len(closest) {
 				closest = ds
@@ -335,15 +343,16 @@ func (c *candidate) proposal() PolicyProposal {
 	return p
 }
 
-// suiteProposal puts one of our own suites to the policy: its first transforms.
-func suiteProposal(s *Suite) PolicyProposal {
+// suiteProposal puts one of our own suites to the policy: the first transforms
+// that are offered.
+func suiteProposal(s *Suite, terms terms) PolicyProposal {
 	var p PolicyProposal
 	for _, proto := range inwardsOut {
 		pr := s.protocol(proto)
 		if pr == nil {
 			continue
 		}
-		t := &pr.Transforms[0]
+		t := &pr.usable(terms)[0]
 		p.PFS = max(p.PFS, t.Group)
 		p.Protocols = append(p.Protocols, PolicyProtocol{
 			Proto: proto, ID: t.ID, Mode: t.Mode, Auth: t.Auth, KeyBits: int(t.KeyLength.Offer),

@@ -10,7 +10,7 @@ import (
 
 // offerPhase2 is our SA payload: a proposal for each allowed suite, with our
 // SPI for each protocol.
-func offerPhase2(conn *Connection, allowed []bool, spis map[doi.Protocol][4]byte, udp bool) *isakmp.SA {
+func offerPhase2(conn *Connection, allowed []bool, spis map[doi.Protocol][4]byte, t terms) *isakmp.SA {
 	sa := &isakmp.SA{DOI: doi.IPsec, Situation: doi.SituationIdentityOnly}
 	number := uint8(0)
 	for i := range conn.Suites {
@@ -24,8 +24,8 @@ func offerPhase2(conn *Connection, allowed []bool, spis map[doi.Protocol][4]byte
 				continue
 			}
 			w := isakmp.Proposal{Number: number, Protocol: proto, SPI: wireSPI(proto, spis[proto])}
-			for k := range p.Transforms {
-				w.Transforms = append(w.Transforms, p.Transforms[k].wire(proto, uint8(k+1), udp))
+			for k, x := range p.usable(t) {
+				w.Transforms = append(w.Transforms, x.wire(proto, uint8(k+1), t.udp))
 			}
 			sa.Proposals = append(sa.Proposals, w)
 		}
@@ -143,5 +143,5 @@ func describeSuites(conn *Connection, udp bool) []string {
 	for i := range allowed {
 		allowed[i] = true
 	}
-	return describeSA(offerPhase2(conn, allowed, nil, udp))
+	return describeSA(offerPhase2(conn, allowed, nil, terms{udp: udp, private: true}))
 }

@@ -156,7 +156,7 @@ func (e *Engine) startQuick(p *phase1, cs *connState, replaces *child) {
 	}
 	query := e.query(q)
 	for _, i := range fit {
-		query.Proposals = append(query.Proposals, suiteProposal(&cs.conn.Suites[i]))
+		query.Proposals = append(query.Proposals, suiteProposal(&cs.conn.Suites[i], q.terms()))
 	}
 	query.ID = q.await(e, func(in Input) {
 		a := in.(PolicyAnswer)
@@ -313,7 +313,7 @@ func (e *Engine) quick1Send(q *quick) {
 	p := q.p
 	q.ni = make([]byte, nonceLen)
 	e.random(q.ni)
-	q.offer = offerPhase2(q.cs.conn, q.allowed, q.spis, p.nat())
+	q.offer = offerPhase2(q.cs.conn, q.allowed, q.spis, q.terms())
 	ps := []isakmp.Payload{nil, q.offer, &isakmp.Nonce{Data: q.ni}}
 	if q.private != nil {
 		ps = append(ps, &isakmp.KE{Data: q.gx})

@@ -3,6 +3,7 @@ package iketest
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -253,11 +254,11 @@ func TestPrivateTransforms(t *testing.T) {
 	if n := vendor(g); n != 2 || g.West.OutSA().Cipher != ipsec.CipherChaCha20Poly1305 {
 		t.Errorf("%d vendor IDs, %s", n, g.West.OutSA().Cipher)
 	}
-	for _, only := range []bool{false, true} {
-		suites := []ike.Suite{chacha, AESESP}
-		if only {
-			suites = suites[:1]
-		}
+	both := chacha
+	both.Protocols = slices.Clone(chacha.Protocols)
+	both.Protocols[0].Transforms = append(slices.Clone(chacha.Protocols[0].Transforms), AESESP.Protocols[0].Transforms...)
+	for _, suites := range [][]ike.Suite{{chacha, AESESP}, {both}, {chacha}} {
+		only := len(suites) == 1 && len(suites[0].Protocols[0].Transforms) == 1
 		g := NewGateways(t, Setup{Suites: suites})
 		g.Tap = func(p *Packet) []Delivery { // a peer of another kind does not know it
 			if s := g.Observer().Of(p.Data); s.Exchange == doi.ExchangeMain && s.Step == 2 {
@@ -268,7 +269,7 @@ func TestPrivateTransforms(t *testing.T) {
 		g.West.Handle(ike.Acquire{ID: 1, Conn: "vpn"})
 		g.Run(20 * time.Second)
 		switch {
-		case only && (len(g.West.Plane.Live(ipsec.Out)) > 0 || !strings.Contains(g.West.Said(), "without a registered number")):
+		case only && (len(g.West.Plane.Live(ipsec.Out)) > 0 || !strings.Contains(g.West.Said(), "no transform with a registered number")):
 			t.Errorf("it was offered to a stranger\n%s", g.West.Said())
 		case !only && g.West.OutSA().Cipher != ipsec.CipherAESCBC:
 			t.Errorf("%+v", *g.West.OutSA())
