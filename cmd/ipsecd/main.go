@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"time"
@@ -53,7 +52,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		defer sys.Close()
 		log = daemon.NewLog(sys)
 	}
-	if err := serve(fl, log.Logger); err != nil {
+	if err := serve(fl, log); err != nil {
 		fmt.Fprintf(stderr, "ipsecd: %v\n", err)
 		if fl.syslog {
 			log.Error(err.Error())
@@ -64,7 +63,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 // serve runs until a signal comes or, with --transient, nobody needs us.
-func serve(fl *flags, log *slog.Logger) (err error) {
+func serve(fl *flags, log *daemon.Log) (err error) {
 	sig := make(chan os.Signal, 4)
 	signal.Notify(sig, unix.SIGTERM, unix.SIGINT)
 	defer signal.Stop(sig)
@@ -77,20 +76,20 @@ func serve(fl *flags, log *slog.Logger) (err error) {
 		return err
 	}
 	defer l.Close()
-	fl.plane.Log = log
+	fl.plane.Log = log.Logger
 	plane, err := userspace.New(fl.plane)
 	if err != nil {
 		return fmt.Errorf("the data plane cannot be opened: %w", err)
 	}
 	defer func() { err = errors.Join(err, plane.Close()) }()
-	if err := who.become(log); err != nil {
+	if err := who.become(log.Logger); err != nil {
 		return err
 	}
-	s := ipsecd.NewServer(plane, who.group, log)
+	s := ipsecd.NewServer(plane, who.group, log.Logger)
 	s.Transient = fl.transient
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
-	log.Info("ipsecd is ready", "socket", fl.socket, "plane", plane.Info().Detail)
+	log.Notice("ipsecd is ready", "socket", fl.socket, "plane", plane.Info().Detail)
 	notify("READY=1")
 	tick := time.NewTicker(idleEvery)
 	defer tick.Stop()
@@ -104,7 +103,7 @@ func serve(fl *flags, log *slog.Logger) (err error) {
 		case <-tick.C:
 		}
 		if fl.transient && idle(plane, s) {
-			log.Info("nobody needs ipsecd any more")
+			log.Notice("nobody needs ipsecd any more")
 			return stop(l, plane, s)
 		}
 	}
