@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"oakley/internal/doi"
 	"oakley/internal/ipsec"
 )
 
@@ -80,14 +81,14 @@ func (q *quick) makeSA(e *Engine, c *chosenSA, dir ipsec.Direction) *ipsec.SA {
 		sa.ID = q.inID(c.proto, spi)
 		sa.Src, sa.Selector = p.remote.Addr(), q.selector().Reverse()
 	}
-	if c.offer.udp {
+	if c.offer.udp && q.chosen.mode == ipsec.Transport {
+		sa.NATOA = q.natOA
+	}
+	if c.offer.udp && c.proto == doi.ProtoESP { // whatever is in it is not in UDP itself
 		if dir == ipsec.Out {
 			sa.ID.Port = p.remote.Port()
 		}
 		sa.Encap = &ipsec.Encap{Local: p.local, Remote: p.remote}
-		if q.chosen.mode == ipsec.Transport {
-			sa.NATOA = q.natOA
-		}
 	}
 	if n := c.keyMaterial(); n > 0 {
 		c.cut(sa, p.keys.KeyMat(q.gxy, c.proto, wireSPI(c.proto, spi), q.ni, q.nr, n))
@@ -361,7 +362,7 @@ func (e *Engine) moveChild(c *child, to netip.AddrPort) {
 	c.cs.remoteAddr = to
 	for _, ids := range [][]ipsec.SAID{c.in, c.out} {
 		for _, id := range ids {
-			if e.children[id] == c {
+			if e.children[id] == c && id.Proto == ipsec.ProtoESP {
 				e.emit(UpdateSA{SA: id, Update: ipsec.SAUpdate{Remote: &to}})
 			}
 		}

@@ -88,6 +88,15 @@ func (q *quick) takeOriginals(m *isakmp.Message) {
 	}
 }
 
+// guessOriginals takes a responder's word from the identities when the initiator
+// has sent no NAT-OA payloads: those are from before translation too.
+func (q *quick) guessOriginals(remote, local Net) {
+	if q.natOA.Peer.IsValid() || !remote.Prefix.IsSingleIP() || !local.Prefix.IsSingleIP() {
+		return
+	}
+	q.natOA = ipsec.NATOA{Peer: remote.Prefix.Addr(), Ours: local.Prefix.Addr()}
+}
+
 // seen is what two identities mean that name single hosts as the peer sees
 // them: behind a translator its own address is not the one that we see, and ours
 // is not the one that it sees. With NAT-OA payloads the identities have to be

@@ -150,6 +150,7 @@ func (e *Engine) takeIDs(q *quick, m *isakmp.Message, sa *isakmp.SA) *rejection 
 		if l, r := q.seen(local, remote); l != local || r != remote {
 			if q.cs = e.connFor(p, l, r); q.cs != nil {
 				q.local, q.remote, q.translated = l, r, true
+				q.guessOriginals(remote, local)
 			}
 		}
 	}

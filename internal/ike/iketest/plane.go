@@ -322,7 +322,7 @@ func (n *Node) Settled() error {
 // sameKeys tells whether two halves of an SA fit. Transport mode through a
 // translator is between other addresses on either side.
 func sameKeys(a, b *ipsec.SA) bool {
-	translated := a.Encap != nil && a.Mode == ipsec.Transport
+	translated := a.NATOA.Peer.IsValid() && b.NATOA.Peer.IsValid()
 	return a.Comp == b.Comp && a.Bundle.Index == b.Bundle.Index && a.Bundle.Of == b.Bundle.Of && a.ID.Proto == b.ID.Proto && a.ID.SPI == b.ID.SPI && a.Mode == b.Mode && a.Cipher == b.Cipher && a.Auth == b.Auth && a.ESN == b.ESN &&
 		bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Salt, b.Salt) && bytes.Equal(a.AuthKey, b.AuthKey) &&
 		(a.Encap == nil) == (b.Encap == nil) && (translated || a.Selector == b.Selector)

@@ -76,7 +76,7 @@ func (s *Stream) Send() {
 		}
 		return
 	}
-	l := ls[0]
+	l := ls[len(ls)-1]
 	t := &Traffic{stream: s, udp: l.sa.Encap != nil}
 	for _, o := range ls {
 		t.sas = append(t.sas, o.sa)
@@ -142,7 +142,7 @@ func (p *Plane) receive(pk *Packet) {
 	}
 	t.stream.Received++
 	for _, l := range ls {
-		if t.udp && pk.From != l.remote {
+		if l.sa.Encap != nil && pk.From != l.remote {
 			l.remote = pk.From
 			p.node.Handle(ike.Mapping{SA: l.sa.ID, Remote: pk.From})
 		}

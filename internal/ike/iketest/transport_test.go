@@ -88,13 +88,13 @@ func TestTransportThroughNAT(t *testing.T) {
 			t.Helper()
 			for _, sa := range n.Plane.Live(ipsec.Out) {
 				sel := ipsec.Selector{Src: single(local), Dst: single(remote)}
-				if sa.Mode != ipsec.Transport || sa.Encap == nil || sa.Selector != sel || sa.NATOA != natOA || sa.Src.String() != local || sa.ID.Dst.String() != remote {
+				if sa.Mode != ipsec.Transport || (sa.Encap == nil) == (sa.ID.Proto == ipsec.ProtoESP) || sa.Selector != sel || sa.NATOA != natOA || sa.Src.String() != local || sa.ID.Dst.String() != remote {
 					t.Errorf("%s: %+v", n.Name, *sa)
 				}
 			}
 			for _, sa := range n.Plane.Live(ipsec.In) {
 				sel := ipsec.Selector{Src: single(remote), Dst: single(local)}
-				if sa.Mode != ipsec.Transport || sa.Encap == nil || sa.Selector != sel || sa.NATOA != natOA {
+				if sa.Mode != ipsec.Transport || (sa.Encap == nil) == (sa.ID.Proto == ipsec.ProtoESP) || sa.Selector != sel || sa.NATOA != natOA {
 					t.Errorf("%s: %+v", n.Name, *sa)
 				}
 			}
@@ -168,9 +168,8 @@ func TestTransportThroughNATIsJudged(t *testing.T) {
 	}
 }
 
-// TestOriginalAddresses: NAT-OA payloads that lie, are of the other family or
-// too few give no addresses to mend checksums with, and nothing worse; identities
-// have to be what they say.
+// TestOriginalAddresses: where NAT-OA payloads are of the other family or too few
+// the identities say it, and identities have to be what those say.
 func TestOriginalAddresses(t *testing.T) {
 	oa := func(s string) isakmp.Payload {
 		a, typ := addr(s), doi.IDIPv4Addr
@@ -194,9 +193,10 @@ func TestOriginalAddresses(t *testing.T) {
 		"as it should be":     {esp, []isakmp.Payload{id("172.16.0.2"), id("198.51.100.2"), oa("172.16.0.2"), oa("198.51.100.2")}, true, ipsec.NATOA{Peer: addr("172.16.0.2"), Ours: addr("198.51.100.2")}},
 		"the drafts' mode":    {draft, []isakmp.Payload{id("172.16.0.2"), id("198.51.100.2"), oa("172.16.0.2"), oa("198.51.100.2")}, true, ipsec.NATOA{Peer: addr("172.16.0.2"), Ours: addr("198.51.100.2")}},
 		"no identities":       {esp, []isakmp.Payload{oa("172.16.0.2"), oa("198.51.100.2")}, true, ipsec.NATOA{Peer: addr("172.16.0.2"), Ours: addr("198.51.100.2")}},
-		"none":                {esp, []isakmp.Payload{id("172.16.0.2"), id("198.51.100.2")}, true, ipsec.NATOA{}},
-		"one":                 {esp, []isakmp.Payload{id("172.16.0.2"), id("198.51.100.2"), oa("172.16.0.2")}, true, ipsec.NATOA{}},
-		"of the other family": {esp, []isakmp.Payload{id("172.16.0.2"), id("198.51.100.2"), oa("fd00::1"), oa("fd00::2")}, true, ipsec.NATOA{}},
+		"none":                {esp, []isakmp.Payload{id("172.16.0.2"), id("198.51.100.2")}, true, ipsec.NATOA{Peer: addr("172.16.0.2"), Ours: addr("198.51.100.2")}},
+		"one":                 {esp, []isakmp.Payload{id("172.16.0.2"), id("198.51.100.2"), oa("172.16.0.2")}, true, ipsec.NATOA{Peer: addr("172.16.0.2"), Ours: addr("198.51.100.2")}},
+		"of the other family": {esp, []isakmp.Payload{id("172.16.0.2"), id("198.51.100.2"), oa("fd00::1"), oa("fd00::2")}, true, ipsec.NATOA{Peer: addr("172.16.0.2"), Ours: addr("198.51.100.2")}},
+		"nothing at all":      {esp, nil, true, ipsec.NATOA{}},
 		"others":              {esp, []isakmp.Payload{id("172.16.0.2"), id("198.51.100.2"), oa("172.16.0.3"), oa("198.51.100.2")}, false, ipsec.NATOA{}},
 		"not of us":           {esp, []isakmp.Payload{id("172.16.0.2"), id("198.51.100.9"), oa("172.16.0.2"), oa("198.51.100.9")}, false, ipsec.NATOA{}},
 	} {
