@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -116,7 +117,9 @@ func (f *filter) set(flows []ipsec.Flow) error {
 	f.rule(post, "", markIs(f.mark), accept())
 	f.rule(post, "", iface(expr.MetaKeyOIFNAME, expr.CmpOpEq, f.dev), accept())
 	f.rule(input, "", iface(expr.MetaKeyIIFNAME, expr.CmpOpEq, "lo"), accept())
-	f.rule(input, "", l4proto(unix.IPPROTO_ESP), accept())
+	for _, p := range sealed(flows) {
+		f.rule(input, "", l4proto(p), accept())
+	}
 	for _, p := range f.ports {
 		f.rule(input, "", l4proto(unix.IPPROTO_UDP), port(2, p), accept())
 	}
@@ -129,6 +132,16 @@ func (f *filter) set(flows []ipsec.Flow) error {
 	}
 	f.made = true
 	return nil
+}
+
+// sealed are the protocols of outer packets, which a flow between two hosts
+// matches as well. IP in IP protects nothing: it comes in where a flow has it.
+func sealed(flows []ipsec.Flow) []uint8 {
+	all := []uint8{unix.IPPROTO_ESP, unix.IPPROTO_AH, unix.IPPROTO_COMP}
+	if slices.ContainsFunc(flows, func(f ipsec.Flow) bool { return f.Proto == ipsec.ProtoIPIP && f.Type != ipsec.FlowBypass }) {
+		all = append(all, unix.IPPROTO_IPIP, unix.IPPROTO_IPV6)
+	}
+	return all
 }
 
 func (f *filter) close() error {

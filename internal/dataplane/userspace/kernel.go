@@ -88,6 +88,7 @@ type kernel struct {
 	oldRoutes map[routeKey]bool
 	grace     *time.Timer
 	closed    bool
+	told      [2]bool // of forwarding that is off, by family
 }
 
 func newKernel(o *Options, dev string) (System, error) {
@@ -166,6 +167,30 @@ func (k *kernel) sysctls() {
 		// The larger of "all" and the device's own counts.
 		k.log.Warn("net.ipv4.conf.all.rp_filter overrides the TUN device's: packets out of the tunnel are dropped if no flow leads back to their source",
 			"value", v, "remedy", "sysctl net.ipv4.conf.all.rp_filter=0")
+	}
+}
+
+// warnForwarding says once that flows join networks while this host does not
+// forward. Called with mu held.
+func (k *kernel) warnForwarding() {
+	for i := range k.flows {
+		s := &k.flows[i].Selector
+		if s.Src.IsSingleIP() || s.Dst.IsSingleIP() || !shields(k.flows[i].Type) {
+			continue
+		}
+		v, key := &k.told[0], "ipv4.ip_forward"
+		if s.Dst.Addr().Is6() {
+			v, key = &k.told[1], "ipv6.conf.all.forwarding"
+		}
+		if *v {
+			continue
+		}
+		*v = true
+		now, err := os.ReadFile("/proc/sys/net/" + strings.ReplaceAll(key, ".", "/"))
+		if err == nil && strings.TrimSpace(string(now)) == "0" {
+			k.log.Warn("a flow joins networks, and this host forwards no packets: only its own enter the tunnel",
+				"flow", k.flows[i].ID, "remedy", "sysctl net."+key+"=1")
+		}
 	}
 }
 
@@ -265,6 +290,7 @@ func (k *kernel) SetFlows(flows []ipsec.Flow) error {
 		return err
 	}
 	k.rules, k.routes, k.flows = rules, routes, flows
+	k.warnForwarding()
 	for r := range rules {
 		delete(k.oldRules, r)
 	}
