@@ -22,6 +22,9 @@ type Isakmpd struct {
 // every test needs: foreground, verbose, no policy file. dir is a private folder
 // for its files; /var/run is the daemon's own.
 func StartIsakmpd(h *lab.Host, dir, conf string, flags ...string) (*Isakmpd, error) {
+	if _, err := lab.Build("oakley/cmd/ipsecd"); err != nil { // isakmpd finds it beside itself
+		return nil, err
+	}
 	prog, err := lab.Build("oakley/cmd/isakmpd")
 	if err != nil {
 		return nil, err

@@ -21,8 +21,6 @@ func TestDaemonsKilledDuringATransfer(t *testing.T) {
 	lab.Need(t, "root", "tun")
 	n, err := lab.New(t).HowTo(lab.HowToOptions{})
 	must(t, err)
-	_, err = lab.Build("oakley/cmd/ipsecd")
-	must(t, err)
 	before, err := n.Ragweed.State()
 	must(t, err)
 	east := Tunnel{

@@ -27,6 +27,9 @@ func show(t *testing.T, o options) (string, error) {
 
 func TestTheDemonstrationWorks(t *testing.T) {
 	lab.Need(t, "root", "tun")
+	if _, err := lab.Build("oakley/cmd/ipsecd"); err != nil {
+		t.Fatal(err)
+	}
 	isakmpd, err := lab.Build("oakley/cmd/isakmpd")
 	if err != nil {
 		t.Fatal(err)
