@@ -87,6 +87,10 @@ var cases = []struct {
 	{"SAs keyed by hand serve the flows to their end", true, byHand},
 	{"keys are shown to who asks", true, keys},
 	{"a protocol is switched off and on", true, switches},
+	{"every mode, singly and in bundles", true, everyMode},
+	{"half a bundle carries nothing", true, halfBundle},
+	{"the wrong SA", true, wrongSA},
+	{"SAs are put together", true, grouped},
 }
 
 var ctx = context.Background()

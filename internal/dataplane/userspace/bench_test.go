@@ -165,7 +165,7 @@ func outBatch(t testing.TB, p *Plane, size int) func() {
 func inBatch(t testing.TB, p *Plane, net *sinkNet, sa *outSA) func() {
 	var l *link
 	for _, x := range p.links {
-		if x.local == benchPeer && x.encap == sa.link.encap {
+		if x.local == benchPeer && x.encap == sa.link.encap && x.proto == sa.link.proto {
 			l = x
 		}
 	}

@@ -16,6 +16,12 @@ import (
 // minutes that a negotiation may take.
 const spiHold = 3 * time.Minute
 
+// CPIs that are negotiated (RFC 3173 section 3.3).
+const (
+	firstCPI = 256
+	lastCPI  = 61439
+)
+
 // spiTries bounds the search for a free SPI.
 const spiTries = 64
 
@@ -25,8 +31,8 @@ func (p *Plane) AllocSPI(ctx context.Context, r dataplane.SPIRequest) (ipsec.SPI
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	if r.Proto != ipsec.ProtoESP {
-		return 0, fmt.Errorf("an SPI for %s: the user-space data plane does ESP alone: %w", r.Proto, dataplane.ErrUnsupported)
+	if !slices.Contains(protos, r.Proto) {
+		return 0, fmt.Errorf("an SPI for %s: the user-space data plane has no such protocol: %w", r.Proto, dataplane.ErrUnsupported)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -40,6 +46,9 @@ func (p *Plane) AllocSPI(ctx context.Context, r dataplane.SPIRequest) (ipsec.SPI
 			return 0, fmt.Errorf("no random SPI: %w", err)
 		}
 		spi := ipsec.SPI(binary.BigEndian.Uint32(b[:]))
+		if r.Proto == ipsec.ProtoIPComp {
+			spi = firstCPI + spi%(lastCPI-firstCPI+1)
+		}
 		_, taken := p.reserved[spi]
 		if spi < 256 || taken || p.spis[spi] > 0 {
 			continue
@@ -93,11 +102,25 @@ func (p *Plane) addIn(sa *ipsec.SA) error {
 	if p.in[sa.ID] != nil {
 		return fmt.Errorf("SA %s: %w", sa.ID, dataplane.ErrExists)
 	}
+	var b *bundle[inSA]
+	if bundled(n.at) {
+		if b, err = joinBundle(p.bundlesIn, &n.sa, n.at, n); err != nil {
+			return err
+		}
+	}
 	n.init(p, sa)
 	if err := p.sad.Insert(sa.ID.Dst, sa.ID.Proto, sa.ID.SPI, n); err != nil {
 		n.stop()
+		if b != nil {
+			leaveBundle(p.bundlesIn, &n.sa, n.at)
+		}
 		return fmt.Errorf("SA %s: %w", sa.ID, err)
 	}
+	linkIn(b)
+	if mayBeIPIP(sa) {
+		p.enterIPIP(n)
+	}
+	p.firstAH(sa.ID.Proto)
 	p.in[sa.ID] = n
 	p.spis[sa.ID.SPI]++
 	delete(p.reserved, sa.ID.SPI)
@@ -127,17 +150,47 @@ func (p *Plane) addOut(sa *ipsec.SA) error {
 		}
 	}
 	n.init(p, sa)
-	p.out[sa.ID] = n
-	d := dutyOf(sa)
-	p.byDuty[d] = append(p.byDuty[d], n)
-	waits := false
-	p.served(d, func(f *flow) { waits = waits || f.current.Load() != nil })
-	if waits && sa.Defer > 0 {
-		n.later = time.AfterFunc(sa.Defer, func() { p.takeOver(n) })
-		return nil
+	p.firstAH(sa.ID.Proto) // before what waited goes out
+	if err := p.enlistOut(n); err != nil {
+		n.stop()
+		return err
 	}
-	p.takeDuty(n)
+	p.out[sa.ID] = n
 	return nil
+}
+
+// enter and leave keep the list of who can do a duty. Called with mu held.
+func (p *Plane) enter(sa *outSA) {
+	d := dutyOf(&sa.sa)
+	p.byDuty[d] = append(p.byDuty[d], sa)
+}
+
+func (p *Plane) leave(sa *outSA) {
+	if sa.later != nil {
+		sa.later.Stop()
+		sa.later = nil
+	}
+	d := dutyOf(&sa.sa)
+	p.byDuty[d] = slices.DeleteFunc(p.byDuty[d], func(o *outSA) bool { return o == sa })
+	if len(p.byDuty[d]) == 0 {
+		delete(p.byDuty, d)
+	}
+	p.fallBack(d)
+}
+
+// begin makes a usable SA take over its duty, now or when its time comes. Called
+// with mu held.
+func (p *Plane) begin(sa *outSA) {
+	waits := false
+	p.served(dutyOf(&sa.sa), func(f *flow) {
+		now := f.current.Load()
+		waits = waits || now != nil && now != sa
+	})
+	if waits && sa.sa.Defer > 0 {
+		sa.later = time.AfterFunc(sa.sa.Defer, func() { p.takeOver(sa) })
+		return
+	}
+	p.takeDuty(sa)
 }
 
 // takeDuty makes sa what its flows use, those that another SA does not serve by
@@ -156,7 +209,7 @@ func (p *Plane) takeOver(sa *outSA) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sa.later = nil
-	if !p.closed && p.out[sa.id] == sa {
+	if !p.closed && p.out[sa.id] == sa && sa.usable() {
 		p.takeDuty(sa)
 	}
 }
@@ -187,6 +240,14 @@ func (p *Plane) UpdateSA(ctx context.Context, id ipsec.SAID, u ipsec.SAUpdate) e
 	}
 	if u.Remote != nil && (!u.Remote.IsValid() || u.Remote.Addr().Is4() != id.Dst.Is4()) {
 		return fmt.Errorf("SA %s: its peer cannot move to %s, another address family", id, u.Remote)
+	}
+	if u.Bundle != nil {
+		if err := checkPlace(id, *u.Bundle); err != nil {
+			return err
+		}
+		if err := p.regroup(in, out, *u.Bundle); err != nil {
+			return err
+		}
 	}
 	var use *usage
 	if in != nil {
@@ -246,6 +307,12 @@ func (p *Plane) removeIn(sa *inSA) {
 	sa.stop()
 	p.sad.Delete(sa.id.Dst, sa.id.Proto, sa.id.SPI)
 	delete(p.in, sa.id)
+	if bundled(sa.at) {
+		linkIn(leaveBundle(p.bundlesIn, &sa.sa, sa.at))
+	}
+	if mayBeIPIP(&sa.sa) {
+		p.leaveIPIP(sa)
+	}
 	if p.spis[sa.id.SPI]--; p.spis[sa.id.SPI] <= 0 {
 		delete(p.spis, sa.id.SPI)
 	}
@@ -254,20 +321,8 @@ func (p *Plane) removeIn(sa *inSA) {
 // removeOut takes sa away; its flow falls back to the newest that is left.
 func (p *Plane) removeOut(sa *outSA) {
 	sa.stop()
-	if sa.later != nil {
-		sa.later.Stop()
-	}
 	delete(p.out, sa.id)
-	d := dutyOf(&sa.sa)
-	p.byDuty[d] = slices.DeleteFunc(p.byDuty[d], func(o *outSA) bool { return o == sa })
-	if len(p.byDuty[d]) == 0 {
-		delete(p.byDuty, d)
-	}
-	p.served(d, func(f *flow) {
-		f.mu.Lock()
-		f.current.Store(p.serving(&f.Flow))
-		f.mu.Unlock()
-	})
+	p.unlistOut(sa)
 }
 
 // expired removes an SA that reached a hard limit, and tells.

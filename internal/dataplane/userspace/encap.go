@@ -49,7 +49,7 @@ func (p *Plane) EncapConn(ctx context.Context, local netip.AddrPort) (dataplane.
 	if local.Port() != p.opt.EncapPort {
 		return nil, fmt.Errorf("IKE on port %d: the data plane has UDP port %d: %w", local.Port(), p.opt.EncapPort, dataplane.ErrUnsupported)
 	}
-	l, err := p.linkFor(local.Addr(), true)
+	l, err := p.linkFor(local.Addr(), true, 0)
 	if err != nil {
 		return nil, fmt.Errorf("IKE on port %d: %w", local.Port(), err)
 	}

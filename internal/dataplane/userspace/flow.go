@@ -204,9 +204,9 @@ func checkFlow(f *ipsec.Flow) error {
 		return fmt.Errorf("flow %q: %s is unknown", f.ID, f.Type)
 	case f.Type == ipsec.FlowDeny || f.Type == ipsec.FlowBypass:
 		return nil
-	case f.Mode != ipsec.Tunnel:
-		return unsupported("transport mode")
-	case f.Proto != ipsec.ProtoESP:
+	case f.Mode > ipsec.Transport:
+		return unsupported(f.Mode.String() + " mode")
+	case !slices.Contains(protos, f.Proto):
 		return unsupported(f.Proto.String())
 	}
 	return nil
@@ -238,6 +238,7 @@ func (p *Plane) applyFlows(changes []ipsec.FlowChange) error {
 		}
 		return err
 	}
+	p.version.Add(1)
 	p.settle(undo)
 	for i := range do {
 		if f := do[i].Value; f != nil && p.spd.Get(f.ID) == f {

@@ -1,6 +1,7 @@
 package userspace
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"time"
@@ -43,12 +44,62 @@ type inWork struct {
 	batch *netio.RecvBatch
 	opened
 	job *job
+
+	// For packets that go through several steps.
+	room arena
+	unwrapping
+	restored []byte
+	head     [256]byte
 }
 
 // opened is a row of packets for the device.
 type opened struct {
 	pkts [][]byte
 	info ipsec.PacketInfo
+	last lookedUp
+}
+
+// lookedUp is the last packet whose flow was looked up: those of a stream are
+// alike.
+type lookedUp struct {
+	sa               *inSA
+	version          uint64
+	src, dst         netip.Addr
+	proto            uint8
+	hasPorts         bool
+	srcPort, dstPort uint16
+	ok               bool
+}
+
+// belongs tells whether the packet in info may come from sa: the flow that the
+// packet matches is that SA's (RFC 4301 section 5.2). A packet that matches no
+// flow is the SA's selectors' business alone.
+func (o *opened) belongs(p *Plane, sa *inSA) bool {
+	i, l := &o.info, &o.last
+	version := p.version.Load()
+	if l.sa == sa && l.version == version && l.src == i.Src && l.dst == i.Dst && l.proto == i.Proto &&
+		l.hasPorts == i.HasPorts && l.srcPort == i.SrcPort && l.dstPort == i.DstPort {
+		return l.ok
+	}
+	i.Dir = ipsec.In
+	f := p.spd.Lookup(i)
+	*l = lookedUp{sa, version, i.Src, i.Dst, i.Proto, i.HasPorts, i.SrcPort, i.DstPort, f == nil || f.takes(&sa.sa)}
+	return l.ok
+}
+
+// takes tells whether an incoming flow's packets may come from an SA: one that
+// names the flow, or, of SAs that name none, one of the same owner, protocol and
+// far end.
+func (f *flow) takes(sa *ipsec.SA) bool {
+	switch {
+	case f.Type == ipsec.FlowDeny:
+		return false
+	case f.Type == ipsec.FlowBypass:
+		return true
+	case sa.Flow != "":
+		return sa.Flow == f.ID
+	}
+	return sa.Owner == f.Owner && sa.ID.Proto == f.Proto && (!f.Remote.IsValid() || f.Remote == sa.Src)
 }
 
 func newInWork(p *Plane, l *link) *inWork {
@@ -70,7 +121,7 @@ func (w *inWork) messages(msgs []netio.Received) {
 			if !ok {
 				break
 			}
-			w.datagram(data, m.Remote, m.Local, now)
+			w.datagram(data, m, now)
 			if len(w.pkts) == cap(w.pkts) {
 				w.p.toDevice(w.pkts)
 				w.pkts = w.pkts[:0]
@@ -80,6 +131,7 @@ func (w *inWork) messages(msgs []netio.Received) {
 	w.submit()
 	w.p.toDevice(w.pkts)
 	w.pkts = w.pkts[:0]
+	w.room.reset()
 }
 
 // toDevice gives opened packets to the host.
@@ -99,7 +151,8 @@ func (p *Plane) toDevice(pkts [][]byte) {
 	}
 }
 
-func (w *inWork) datagram(b []byte, remote, local netip.AddrPort, now int64) {
+func (w *inWork) datagram(b []byte, m *netio.Received, now int64) {
+	remote, local := m.Remote, m.Local
 	if w.l.encap {
 		if isIKE(b) {
 			w.p.ike.deliver(b[markerLen:], remote, local)
@@ -109,7 +162,7 @@ func (w *inWork) datagram(b []byte, remote, local netip.AddrPort, now int64) {
 			return
 		}
 	}
-	sa, drop := w.packet(b, remote, local, now)
+	sa, drop := w.packet(b, m, now)
 	if drop == ipsec.DropNone {
 		return
 	}
@@ -118,22 +171,70 @@ func (w *inWork) datagram(b []byte, remote, local netip.AddrPort, now int64) {
 	} else {
 		w.p.drops.add(drop)
 	}
-	w.notice(drop, b, remote, local, now)
+	w.notice(drop, sa, b, remote, local, now)
 }
 
-func (w *inWork) notice(drop ipsec.Drop, b []byte, remote, local netip.AddrPort, now int64) {
+func (w *inWork) notice(drop ipsec.Drop, sa *inSA, b []byte, remote, local netip.AddrPort, now int64) {
 	if drop == ipsec.DropReplay {
 		return // an ordinary thing on a network that repeats or reorders
 	}
 	if n, ok := w.p.notices[drop].allow(now, noticeEvery); ok {
+		if sa != nil {
+			w.p.log.Info("an incoming packet was dropped", "reason", drop, "from", remote, "to", local, "sa", sa.id, "like_it", n)
+			return
+		}
 		spi, seq, _ := esp.ParseHeader(b)
-		w.p.log.Info("an ESP packet was dropped", "reason", drop, "from", remote, "to", local, "spi", spi, "seq", seq, "like_it", n)
+		proto := ipsec.Proto(w.l.proto)
+		if w.l.encap {
+			proto = ipsec.ProtoESP
+		}
+		if proto == ipsec.ProtoAH && len(b) >= 12 {
+			spi, seq, _ = esp.ParseHeader(b[4:])
+		}
+		w.p.log.Info("an incoming packet was dropped", "reason", drop, "from", remote, "to", local, "protocol", proto, "spi", spi, "seq", seq, "like_it", n)
 	}
 }
 
-// packet finds the SA of an ESP packet and opens it, or leaves that to the
-// workers.
-func (w *inWork) packet(b []byte, remote, local netip.AddrPort, now int64) (*inSA, ipsec.Drop) {
+func parseESP(b []byte) (spi ipsec.SPI, seq uint32, ok bool) { return esp.ParseHeader(b) }
+
+// other finds the SA of a packet that is not ESP.
+func (w *inWork) other(b []byte, m *netio.Received, now int64) (*inSA, ipsec.Drop) {
+	proto, spi := ipsec.Proto(w.l.proto), ipsec.SPI(0)
+	switch w.l.proto {
+	case nextIPv4, nextIPv6:
+		table := w.p.ipip.Load()
+		if table == nil {
+			return nil, ipsec.DropNone // somebody else's tunnel
+		}
+		sa := (*table)[ipEnds{m.Remote.Addr(), m.Local.Addr()}]
+		if sa == nil {
+			return nil, ipsec.DropNone
+		}
+		return w.unwrap(sa, proto, b, m, now)
+	case uint8(ipsec.ProtoAH):
+		if len(b) < 12 {
+			return nil, ipsec.DropShort
+		}
+		spi = ipsec.SPI(binary.BigEndian.Uint32(b[4:]))
+	default:
+		if len(b) < 4 {
+			return nil, ipsec.DropShort
+		}
+		spi = ipsec.SPI(binary.BigEndian.Uint16(b[2:]))
+	}
+	sa := w.p.sad.Lookup(m.Local.Addr(), proto, spi)
+	if sa == nil {
+		return nil, ipsec.DropUnknownSPI
+	}
+	return w.unwrap(sa, proto, b, m, now)
+}
+
+// packet finds the SA of a packet and opens it, or leaves that to the workers.
+func (w *inWork) packet(b []byte, m *netio.Received, now int64) (*inSA, ipsec.Drop) {
+	if !w.l.encap && w.l.proto != uint8(ipsec.ProtoESP) {
+		return w.other(b, m, now)
+	}
+	remote, local := m.Remote, m.Local
 	spi, low, ok := esp.ParseHeader(b)
 	if !ok {
 		return nil, ipsec.DropShort
@@ -143,7 +244,10 @@ func (w *inWork) packet(b []byte, remote, local netip.AddrPort, now int64) (*inS
 	if sa == nil || (sa.sa.Encap != nil) != w.l.encap {
 		return nil, ipsec.DropUnknownSPI
 	}
-	if w.p.espOff.Load() {
+	if !sa.plain.Load() {
+		return w.unwrap(sa, ipsec.ProtoESP, b, m, now)
+	}
+	if w.p.off.is(ipsec.ProtoESP) {
 		return sa, ipsec.DropDisabled
 	}
 	if sa.dead.Load() {
@@ -159,18 +263,18 @@ func (w *inWork) packet(b []byte, remote, local netip.AddrPort, now int64) (*inS
 		return sa, ipsec.DropReplay
 	}
 	if sa.line != nil {
-		w.later(sa, b, remote, seq)
+		w.later(sa, b, remote, m.TOS, seq)
 		return sa, ipsec.DropNone
 	}
 	inner, next, drop := sa.t.Open(b, uint32(seq>>32))
 	if drop != ipsec.DropNone {
 		return sa, drop
 	}
-	return sa, w.accept(w.p, sa, inner, next, seq, remote, now)
+	return sa, w.accept(w.p, sa, inner, next, m.TOS, seq, remote, now)
 }
 
 // accept judges an authentic packet: the window, then what is inside.
-func (o *opened) accept(p *Plane, sa *inSA, inner []byte, next uint8, seq uint64, remote netip.AddrPort, now int64) ipsec.Drop {
+func (o *opened) accept(p *Plane, sa *inSA, inner []byte, next, tos uint8, seq uint64, remote netip.AddrPort, now int64) ipsec.Drop {
 	if !sa.window.Update(seq) {
 		return ipsec.DropReplay
 	}
@@ -191,6 +295,12 @@ func (o *opened) accept(p *Plane, sa *inSA, inner []byte, next uint8, seq uint64
 	}
 	if o.info.SourceRoute || !sa.sa.Selector.Match(&o.info) {
 		return ipsec.DropSelector
+	}
+	if !o.belongs(p, sa) {
+		return ipsec.DropWrongSA
+	}
+	if tos&ecnMask != 0 && !inward(inner[:o.info.TotalLen], tos) {
+		return ipsec.DropMalformed
 	}
 	if !sa.count(o.info.TotalLen, now) {
 		return ipsec.DropExpired

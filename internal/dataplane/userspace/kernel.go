@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -88,7 +89,7 @@ type kernel struct {
 	oldRoutes map[routeKey]bool
 	grace     *time.Timer
 	closed    bool
-	told      [2]bool // of forwarding that is off, by family
+	stuck     [2]bool // forwarding was off at start and nobody was told, by family
 }
 
 func newKernel(o *Options, dev string) (System, error) {
@@ -162,6 +163,8 @@ func (k *kernel) sysctls() {
 			k.log.Warn("a parameter of the TUN device could not be set", "path", "/proc/sys/net/"+s.path, "value", s.value, "err", err)
 		}
 	}
+	// Read here: /proc/sys/net is that of the thread's network namespace.
+	k.stuck = [2]bool{!forwards("ipv4"), !forwards("ipv6")}
 	all, err := os.ReadFile("/proc/sys/net/ipv4/conf/all/rp_filter")
 	if v := strings.TrimSpace(string(all)); err == nil && v != "0" {
 		// The larger of "all" and the device's own counts.
@@ -170,28 +173,36 @@ func (k *kernel) sysctls() {
 	}
 }
 
-// warnForwarding says once that flows join networks while this host does not
-// forward. Called with mu held.
+// warnForwarding says once a family that flows join networks while this host did
+// not forward when it started. Called with mu held.
 func (k *kernel) warnForwarding() {
 	for i := range k.flows {
 		s := &k.flows[i].Selector
 		if s.Src.IsSingleIP() || s.Dst.IsSingleIP() || !shields(k.flows[i].Type) {
 			continue
 		}
-		v, key := &k.told[0], "ipv4.ip_forward"
+		v, key := &k.stuck[0], "net.ipv4.ip_forward"
 		if s.Dst.Addr().Is6() {
-			v, key = &k.told[1], "ipv6.conf.all.forwarding"
+			v, key = &k.stuck[1], "net.ipv6.conf.all.forwarding"
 		}
 		if *v {
-			continue
-		}
-		*v = true
-		now, err := os.ReadFile("/proc/sys/net/" + strings.ReplaceAll(key, ".", "/"))
-		if err == nil && strings.TrimSpace(string(now)) == "0" {
-			k.log.Warn("a flow joins networks, and this host forwards no packets: only its own enter the tunnel",
-				"flow", k.flows[i].ID, "remedy", "sysctl net."+key+"=1")
+			*v = false // once
+			k.log.Warn("a flow joins networks, and this host forwards no packets, or did not at start: only its own enter the tunnel",
+				"flow", k.flows[i].ID, "remedy", "sysctl "+key+"=1")
 		}
 	}
+}
+
+// forwards tells whether any of this host's interfaces forwards packets. It is
+// true as well when that cannot be found out.
+func forwards(family string) bool {
+	each, _ := filepath.Glob("/proc/sys/net/" + family + "/conf/*/forwarding")
+	for _, path := range each {
+		if v, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(v)) != "0" {
+			return true
+		}
+	}
+	return len(each) == 0
 }
 
 func (k *kernel) Detail() string { return k.detail }

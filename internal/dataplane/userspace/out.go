@@ -33,6 +33,8 @@ type sender struct {
 	plain   [2]*netio.SendBatch
 	size    int
 	job     *job // of a slow SA, not yet handed over
+	room    arena
+	squeeze []byte
 }
 
 func newSender(p *Plane, size int) *sender {
@@ -40,16 +42,9 @@ func newSender(p *Plane, size int) *sender {
 }
 
 // add queues a sealed packet.
-func (s *sender) add(sa *outSA, pkt []byte) {
-	b := s.batches[sa.link.index]
-	if b == nil {
-		b = netio.NewSendBatch(s.size, sa.link.encap)
-		s.batches[sa.link.index] = b
-	}
-	if b.Full() {
-		s.p.send(sa.link.conn, b)
-	}
-	b.Add(pkt, sa.local, *sa.remote.Load())
+func (s *sender) add(sa *outSA, pkt []byte, tos uint8) {
+	b := s.batch(sa.link)
+	b.AddTOS(pkt, sa.local, *sa.remote.Load(), tos)
 }
 
 // addPlain queues a packet that leaves in clear on purpose.
@@ -62,15 +57,7 @@ func (s *sender) addPlain(pkt []byte, info *ipsec.PacketInfo) {
 		s.p.drops.add(ipsec.DropSend)
 		return
 	}
-	b := s.plain[i]
-	if b == nil {
-		b = netio.NewSendBatch(s.size, false)
-		s.plain[i] = b
-	}
-	if b.Full() {
-		s.p.send(s.p.plain[i], b)
-	}
-	b.Add(pkt, netip.AddrPort{}, netip.AddrPortFrom(info.Dst, 0))
+	s.whole(i, pkt, netip.AddrPortFrom(info.Dst, 0))
 }
 
 // flush sends all that was queued.
@@ -86,6 +73,7 @@ func (s *sender) flush() {
 			s.p.send(s.p.plain[i], b)
 		}
 	}
+	s.room.reset()
 }
 
 func (p *Plane) send(c netio.Conn, b *netio.SendBatch) {
@@ -205,7 +193,11 @@ func (w *outWork) packet(buf []byte, n int, now int64) ipsec.Drop {
 // protect seals the packet at buf[off:][:n] and queues it, or leaves it to the
 // workers.
 func (p *Plane) protect(s *sender, sa *outSA, buf []byte, off, n int, version uint8, now int64) {
-	if p.espOff.Load() {
+	if !sa.plain.Load() {
+		p.wrap(s, sa, buf[off:][:n], now)
+		return
+	}
+	if p.off.is(ipsec.ProtoESP) {
 		sa.drops.add(ipsec.DropDisabled)
 		return
 	}
@@ -226,12 +218,13 @@ func (p *Plane) protect(s *sender, sa *outSA, buf []byte, off, n int, version ui
 		s.later(sa, buf[off:][:n], next, seq)
 		return
 	}
+	tos := outward(tosOf(buf[off:]))
 	pkt, err := sa.t.Seal(buf, off, n, next, seq)
 	if err != nil {
 		sa.drops.add(ipsec.DropTooBig)
 		return
 	}
-	s.add(sa, pkt)
+	s.add(sa, pkt, tos)
 }
 
 // selectorOf is the packet itself as a selector, for an Acquire event.

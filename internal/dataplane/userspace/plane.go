@@ -3,9 +3,11 @@
 // sealed here and sent as ESP, raw or in UDP; what comes back is opened, checked
 // and given to the device.
 //
-// It does ESP in tunnel mode, IPv4 and IPv6 inside and outside. The outer header
-// has the class 0 and is not marked for congestion (RFC 6040's compatibility
-// mode). One process in a network namespace can run it.
+// It does ESP, AH, IPComp and IP in IP, in tunnel and transport mode, singly and
+// in bundles, IPv4 and IPv6 inside and outside. ESP in tunnel mode that stands
+// alone, which is nearly all there is, goes a way of its own (out.go, in.go) that
+// never moves a packet; everything else is a step over a whole IP packet for each
+// SA (wrap.go, unwrap.go). One process in a network namespace can run it.
 package userspace
 
 import (
@@ -24,6 +26,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"oakley/internal/ah"
 	"oakley/internal/dataplane"
 	"oakley/internal/esp"
 	"oakley/internal/ipsec"
@@ -138,17 +141,21 @@ type Plane struct {
 	tunMu   sync.Mutex // whoever writes to dev, a batch at a time
 	work    *pool
 	held    atomic.Int64 // bytes of held packets, all flows
-	espOff  atomic.Bool  // ESP is switched off as a whole
+	off     switches     // protocols that are switched off as a whole
+	ipip    atomic.Pointer[map[ipEnds]*inSA]
+	version atomic.Uint64 // of the SPD: what was looked up before a change is looked up again
 
-	mu       sync.Mutex // everything below, and changes of sad and spd
-	in       map[ipsec.SAID]*inSA
-	out      map[ipsec.SAID]*outSA
-	byDuty   map[duty][]*outSA // in the order of AddSA
-	alike    map[duty]map[ipsec.FlowID]*flow
-	reserved map[ipsec.SPI]time.Time
-	queueSPI []ipsec.SPI // reserved ones, the oldest first; some may be taken
-	spis     map[ipsec.SPI]int
-	closed   bool
+	mu         sync.Mutex // everything below, and changes of sad and spd
+	in         map[ipsec.SAID]*inSA
+	out        map[ipsec.SAID]*outSA
+	byDuty     map[duty][]*outSA // in the order of AddSA
+	bundlesIn  map[bundleKey]*bundle[inSA]
+	bundlesOut map[bundleKey]*bundle[outSA]
+	alike      map[duty]map[ipsec.FlowID]*flow
+	reserved   map[ipsec.SPI]time.Time
+	queueSPI   []ipsec.SPI // reserved ones, the oldest first; some may be taken
+	spis       map[ipsec.SPI]int
+	closed     bool
 
 	acquires sync.Map // AcquireID -> *flow
 	lastAcq  atomic.Uint64
@@ -167,6 +174,7 @@ func New(o Options) (*Plane, error) {
 	p := &Plane{
 		opt: o, log: o.Log, dev: o.Device, sys: o.System,
 		in: map[ipsec.SAID]*inSA{}, out: map[ipsec.SAID]*outSA{}, byDuty: map[duty][]*outSA{}, alike: map[duty]map[ipsec.FlowID]*flow{},
+		bundlesIn: map[bundleKey]*bundle[inSA]{}, bundlesOut: map[bundleKey]*bundle[outSA]{},
 		reserved: map[ipsec.SPI]time.Time{}, spis: map[ipsec.SPI]int{},
 	}
 	if err := p.open(); err != nil {
@@ -224,7 +232,14 @@ func (p *Plane) openLinks(a netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	p.links = append(p.links, &link{conn: raw, local: a, index: len(p.links)})
+	p.links = append(p.links, &link{conn: raw, proto: uint8(ipsec.ProtoESP), local: a, index: len(p.links)})
+	for _, proto := range rawProtos {
+		raw, err := n.OpenRaw(netio.RawOptions{Local: a, Proto: proto, Mark: o.Mark})
+		if err != nil {
+			return err
+		}
+		p.links = append(p.links, &link{conn: raw, proto: proto, local: a, index: len(p.links)})
+	}
 	return nil
 }
 
@@ -252,10 +267,10 @@ func (p *Plane) Info() dataplane.Info {
 	}
 	return dataplane.Info{
 		Name: "userspace",
-		Detail: fmt.Sprintf("TUN %s MTU %d (offload %s), UDP %d (GSO %s, GRO %s), ESP tunnel mode alone; %s",
+		Detail: fmt.Sprintf("TUN %s MTU %d (offload %s), UDP %d (GSO %s, GRO %s), %s",
 			p.dev.Name(), p.dev.MTU(), onOff(p.dev.Offload()), p.opt.EncapPort, onOff(gso), onOff(gro), p.sys.Detail()),
-		Ciphers: esp.Ciphers(), Auths: esp.Auths(), Protos: []ipsec.Proto{ipsec.ProtoESP},
-		ESN: true, UDPEncap: true, ByteExpiry: true, CarriesData: true,
+		Ciphers: esp.Ciphers(), Auths: ah.Auths(), Protos: protos, Comps: []ipsec.Comp{ipsec.CompDeflate},
+		Transport: true, ESN: true, UDPEncap: true, ByteExpiry: true, CarriesData: true,
 	}
 }
 
@@ -327,9 +342,7 @@ func (p *Plane) Dump(ctx context.Context, q dataplane.Query) (dataplane.State, e
 	}
 	o := q.Owner
 	s := dataplane.State{Drops: p.drops.read()}
-	if p.espOff.Load() {
-		s.Off = append(s.Off, ipsec.ProtoESP)
-	}
+	s.Off = p.off.list()
 	for _, sa := range p.in {
 		if owned(sa.sa.Owner, o) {
 			s.SAs = append(s.SAs, sa.state(q.Keys))
@@ -359,11 +372,11 @@ func (p *Plane) Enable(ctx context.Context, proto ipsec.Proto, on bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if proto != ipsec.ProtoESP {
-		return fmt.Errorf("switching %s: the user-space data plane does ESP alone: %w", proto, dataplane.ErrUnsupported)
+	if !slices.Contains(protos, proto) {
+		return fmt.Errorf("switching %s: the user-space data plane has no such protocol: %w", proto, dataplane.ErrUnsupported)
 	}
-	if p.espOff.Swap(!on) == on {
-		p.log.Info("ESP was switched as a whole", "on", on)
+	if p.off.set(proto, on) {
+		p.log.Info("a protocol was switched as a whole", "protocol", proto, "on", on)
 	}
 	return nil
 }

@@ -10,17 +10,20 @@ import (
 	"sync/atomic"
 	"time"
 
+	"oakley/internal/ah"
 	"oakley/internal/dataplane"
 	"oakley/internal/esp"
+	"oakley/internal/ipcomp"
 	"oakley/internal/ipsec"
 	"oakley/internal/netio"
 	"oakley/internal/replay"
 )
 
-// link is one socket: of one local address, raw ESP or ESP in UDP.
+// link is one socket: of one local address, of a raw protocol or ESP in UDP.
 type link struct {
 	conn  netio.Conn
 	encap bool
+	proto uint8
 	local netip.Addr
 	index int
 }
@@ -44,6 +47,8 @@ type usage struct {
 	softBytes atomic.Uint64
 	hardBytes atomic.Uint64
 	softDone  atomic.Bool
+	plain     atomic.Bool // ESP in tunnel mode that stands alone: the fast way
+	at        ipsec.Place // under Plane.mu
 	dead      atomic.Bool // hard limit reached or deleted: carries nothing more
 
 	mu         sync.Mutex // timer and the limits in time
@@ -54,7 +59,9 @@ type usage struct {
 type inSA struct {
 	usage
 	sa     ipsec.SA
-	t      *esp.Transform
+	t      *esp.Transform // of ESP
+	auth   *ah.Transform  // of AH
+	chain  atomic.Pointer[[]*inSA]
 	window *replay.Window
 	remote atomic.Pointer[netip.AddrPort] // of a peer behind NAT; nil: raw
 	moved  limiter                        // Mapping events
@@ -64,7 +71,10 @@ type inSA struct {
 type outSA struct {
 	usage
 	sa     ipsec.SA
-	t      *esp.Transform
+	t      *esp.Transform // of ESP
+	auth   *ah.Transform  // of AH
+	comp   ipcomp.Compressor
+	chain  atomic.Pointer[[]*outSA] // of the first of a complete bundle
 	esn    bool
 	seq    atomic.Uint64 // last number given away
 	link   *link
@@ -190,6 +200,7 @@ func (u *usage) state(sa *ipsec.SA, seq uint64, keys bool) ipsec.SAState {
 	}
 	u.mu.Lock()
 	s.SA.Soft, s.SA.Hard = u.soft, u.hard
+	s.SA.Bundle = u.at
 	u.mu.Unlock()
 	return s
 }
@@ -241,11 +252,15 @@ func (p *Plane) check(sa *ipsec.SA) error {
 		return fmt.Errorf("SA %s: %s: %w", sa.ID, fmt.Sprintf(format, args...), dataplane.ErrUnsupported)
 	}
 	switch {
-	case sa.ID.Proto != ipsec.ProtoESP:
-		return unsupported("the user-space data plane does ESP, not %s", sa.ID.Proto)
-	case sa.Mode != ipsec.Tunnel:
-		return unsupported("the user-space data plane does tunnel mode, not %s mode", sa.Mode)
-	case sa.ID.SPI < 256:
+	case !slices.Contains(protos, sa.ID.Proto):
+		return unsupported("the user-space data plane does not do %s", sa.ID.Proto)
+	case sa.Mode > ipsec.Transport:
+		return unsupported("mode %d is neither tunnel nor transport", sa.Mode)
+	case sa.Encap != nil && sa.ID.Proto != ipsec.ProtoESP:
+		return unsupported("%s in UDP: RFC 3948 has ESP alone there", sa.ID.Proto)
+	case sa.ID.Proto == ipsec.ProtoIPComp && (sa.Comp != ipsec.CompDeflate || sa.ID.SPI > math.MaxUint16):
+		return unsupported("compression with %s under CPI %d: deflate and two bytes are known", sa.Comp, sa.ID.SPI)
+	case sa.ID.SPI < 256 && (sa.ID.Proto == ipsec.ProtoESP || sa.ID.Proto == ipsec.ProtoAH):
 		return fmt.Errorf("SA %s: SPIs below 256 are reserved (RFC 4303 section 2.1)", sa.ID)
 	case !sa.Src.IsValid() || !sa.ID.Dst.IsValid() || sa.Src.Is4() != sa.ID.Dst.Is4():
 		return fmt.Errorf("SA %s: outer source %s and destination %s must be two addresses of one family", sa.ID, sa.Src, sa.ID.Dst)
@@ -257,17 +272,15 @@ func (p *Plane) check(sa *ipsec.SA) error {
 		return unsupported("ESP in UDP leaves from port %d here, not %d", p.opt.EncapPort, sa.Encap.Local.Port())
 	case sa.Encap != nil && !sa.Encap.Remote.IsValid():
 		return fmt.Errorf("SA %s: ESP in UDP to nowhere", sa.ID)
-	case sa.Bundle.Of > 1:
-		return unsupported("no bundles: ESP is the only protocol")
 	}
-	return nil
+	return checkPlace(sa.ID, sa.Bundle)
 }
 
 // linkFor finds the socket that sends from src.
-func (p *Plane) linkFor(src netip.Addr, encap bool) (*link, error) {
+func (p *Plane) linkFor(src netip.Addr, encap bool, proto uint8) (*link, error) {
 	var any *link
 	for _, l := range p.links {
-		if l.encap != encap || l.local.Is4() != src.Is4() {
+		if l.encap != encap || !encap && l.proto != proto || l.local.Is4() != src.Is4() {
 			continue
 		}
 		if l.local == src {
@@ -278,9 +291,16 @@ func (p *Plane) linkFor(src netip.Addr, encap bool) (*link, error) {
 		}
 	}
 	if any == nil {
-		return nil, fmt.Errorf("the data plane does not listen on %s", src)
+		return nil, fmt.Errorf("the data plane does not listen on %s for %s", src, ipsec.Proto(proto))
 	}
 	return any, nil
+}
+
+func (sa *inSA) setPlain()  { sa.plain.Store(isPlain(&sa.sa, sa.at)) }
+func (sa *outSA) setPlain() { sa.plain.Store(isPlain(&sa.sa, sa.at)) }
+
+func isPlain(sa *ipsec.SA, at ipsec.Place) bool {
+	return sa.ID.Proto == ipsec.ProtoESP && sa.Mode == ipsec.Tunnel && !bundled(at)
 }
 
 // copyOf copies sa; without keys nothing secret is in the copy.
@@ -298,17 +318,25 @@ func copyOf(sa *ipsec.SA, keys bool) ipsec.SA {
 }
 
 func (p *Plane) newIn(sa *ipsec.SA) (*inSA, error) {
-	if _, err := p.linkFor(sa.ID.Dst, sa.Encap != nil); err != nil {
+	if _, err := p.linkFor(sa.ID.Dst, sa.Encap != nil, uint8(sa.ID.Proto)); err != nil {
 		return nil, fmt.Errorf("SA %s: %w", sa.ID, err)
 	}
 	if !sa.Selector.Src.IsValid() || !sa.Selector.Dst.IsValid() {
 		return nil, fmt.Errorf("SA %s: %w", sa.ID, ipsec.ErrSelector)
 	}
-	t, err := esp.New(sa)
+	n := &inSA{sa: copyOf(sa, true), window: replay.New(sa.Replay)}
+	var err error
+	switch sa.ID.Proto {
+	case ipsec.ProtoESP:
+		n.t, err = esp.New(sa)
+	case ipsec.ProtoAH:
+		n.auth, err = ah.New(sa)
+	}
 	if err != nil {
 		return nil, err
 	}
-	n := &inSA{sa: copyOf(sa, true), t: t, window: replay.New(sa.Replay)}
+	n.at = sa.Bundle
+	n.setPlain()
 	if sa.Encap != nil {
 		r := sa.Encap.Remote
 		n.remote.Store(&r)
@@ -320,7 +348,7 @@ func (p *Plane) newIn(sa *ipsec.SA) (*inSA, error) {
 }
 
 func (p *Plane) newOut(sa *ipsec.SA) (*outSA, error) {
-	l, err := p.linkFor(sa.Src, sa.Encap != nil)
+	l, err := p.linkFor(sa.Src, sa.Encap != nil, uint8(sa.ID.Proto))
 	if err != nil {
 		return nil, fmt.Errorf("SA %s: %w", sa.ID, err)
 	}
@@ -330,11 +358,18 @@ func (p *Plane) newOut(sa *ipsec.SA) (*outSA, error) {
 	if sa.Owner == ipsec.OwnerManual {
 		random = p.opt.Rand
 	}
-	t, err := esp.NewRandom(sa, random)
+	n := &outSA{sa: copyOf(sa, true), esn: sa.ESN, link: l, local: netip.AddrPortFrom(sa.Src, 0)}
+	switch sa.ID.Proto {
+	case ipsec.ProtoESP:
+		n.t, err = esp.NewRandom(sa, random)
+	case ipsec.ProtoAH:
+		n.auth, err = ah.New(sa)
+	}
 	if err != nil {
 		return nil, err
 	}
-	n := &outSA{sa: copyOf(sa, true), t: t, esn: sa.ESN, link: l, local: netip.AddrPortFrom(sa.Src, 0)}
+	n.at = sa.Bundle
+	n.setPlain()
 	remote := netip.AddrPortFrom(sa.ID.Dst, 0)
 	if sa.Encap != nil {
 		remote = sa.Encap.Remote

@@ -73,10 +73,10 @@ func (p *Plane) dismiss(f *flow) {
 	}
 }
 
-// newest is the SA that was added last and still lives; nil: none.
+// newest is the SA that was added last and can be used; nil: none.
 func newest(all []*outSA) *outSA {
 	for _, sa := range slices.Backward(all) {
-		if !sa.dead.Load() {
+		if sa.usable() {
 			return sa
 		}
 	}

@@ -35,6 +35,7 @@ type jobPacket struct {
 	data   []byte // in room: plaintext, then the sealed packet; or the reverse
 	seq    uint64
 	next   uint8
+	tos    uint8 // of the plain packet, or of the outer header
 	remote netip.AddrPort
 	drop   ipsec.Drop
 }
@@ -149,7 +150,7 @@ func (w *pool) deliver(j *job) {
 			j.out.drops.add(k.drop)
 			continue
 		}
-		j.batch.Add(k.data, j.out.local, remote)
+		j.batch.AddTOS(k.data, j.out.local, remote, outward(k.tos))
 	}
 	w.p.send(j.out.link.conn, j.batch)
 }
@@ -175,7 +176,7 @@ func (s *sender) later(sa *outSA, pkt []byte, next uint8, seq uint64) {
 	}
 	k := s.job.next(len(pkt))
 	copy(k.data, pkt)
-	k.next, k.seq = next, seq
+	k.next, k.seq, k.tos = next, seq, tosOf(pkt)
 }
 
 func (s *sender) submit() {
@@ -201,7 +202,7 @@ func (j *job) seal() {
 }
 
 // later puts an incoming packet of a slow SA into the job at hand.
-func (w *inWork) later(sa *inSA, b []byte, remote netip.AddrPort, seq uint64) {
+func (w *inWork) later(sa *inSA, b []byte, remote netip.AddrPort, tos uint8, seq uint64) {
 	if w.job != nil && (w.job.in != sa || w.job.n == jobSize) {
 		w.submit()
 	}
@@ -211,7 +212,7 @@ func (w *inWork) later(sa *inSA, b []byte, remote netip.AddrPort, seq uint64) {
 	}
 	k := w.job.next(len(b))
 	copy(k.data, b)
-	k.seq, k.remote = seq, remote
+	k.seq, k.remote, k.tos = seq, remote, tos
 }
 
 func (w *inWork) submit() {
@@ -236,7 +237,7 @@ func (j *job) acceptAll(p *Plane) {
 	for i := range j.n {
 		k := &j.all[i]
 		if k.drop == ipsec.DropNone {
-			k.drop = j.accept(p, j.in, k.data, k.next, k.seq, k.remote, now)
+			k.drop = j.accept(p, j.in, k.data, k.next, k.tos, k.seq, k.remote, now)
 		}
 		if k.drop != ipsec.DropNone {
 			j.in.drops.add(k.drop)

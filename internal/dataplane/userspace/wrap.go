@@ -1,0 +1,250 @@
+package userspace
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"oakley/internal/ipsec"
+	"oakley/internal/netio"
+)
+
+// outerTTL is the hop limit of the headers that tunnels make (RFC 4301 section
+// 5.1.2.1 leaves it to us).
+const outerTTL = 64
+
+// wrap sends a packet through an SA, or a bundle, that is not ESP in tunnel mode
+// alone: a copy of it, whole with its IP header, goes through the SAs in their
+// order. It leaves through a socket that takes whole packets, so that the header
+// is the one that AH has seen and, in transport mode, the host's own with its
+// options, class and hop limit; ESP in UDP leaves through the UDP socket.
+func (p *Plane) wrap(s *sender, head *outSA, pkt []byte, now int64) {
+	one := [1]*outSA{head}
+	chain := one[:]
+	if c := head.chain.Load(); c != nil {
+		chain = *c
+	}
+	room := layersHead + len(pkt) + layersTail
+	buf := s.room.take(room)
+	if buf == nil {
+		s.flush()
+		s.room.reset()
+		if buf = s.room.take(room); buf == nil {
+			head.drops.add(ipsec.DropTooBig)
+			return
+		}
+	}
+	c := packet{buf: buf, off: layersHead, n: len(pkt)}
+	copy(c.bytes(), pkt)
+	w := wrapping{packet: c}
+	for _, sa := range chain {
+		if d := p.step(s, sa, &w, now); d != ipsec.DropNone {
+			sa.drops.add(d)
+			return
+		}
+	}
+	if d := p.sendWrapped(s, chain[len(chain)-1], &w, pkt); d != ipsec.DropNone {
+		head.drops.add(d)
+	}
+}
+
+// wrapping is a packet on its way through the SAs.
+type wrapping struct {
+	packet
+	tunnel bool // it has an outer header already
+	src    netip.Addr
+	dst    netip.Addr // of that header
+}
+
+// step applies one SA.
+func (p *Plane) step(s *sender, sa *outSA, w *wrapping, now int64) ipsec.Drop {
+	proto := sa.sa.ID.Proto
+	if p.off.is(proto) {
+		return ipsec.DropDisabled
+	}
+	if sa.dead.Load() || !sa.count(w.n, now) {
+		return ipsec.DropExpired
+	}
+	// SAs in tunnel mode that follow each other between the same ends share one
+	// outer header: a second would say nothing new.
+	tunnel := sa.sa.Mode == ipsec.Tunnel && (!w.tunnel || w.src != sa.sa.Src || w.dst != sa.sa.ID.Dst)
+	if tunnel || proto == ipsec.ProtoIPIP {
+		if !w.encapsulate(sa) {
+			return ipsec.DropTooBig
+		}
+	}
+	switch proto {
+	case ipsec.ProtoESP:
+		return w.esp(sa)
+	case ipsec.ProtoAH:
+		return w.ah(sa)
+	case ipsec.ProtoIPComp:
+		return w.ipcomp(s, sa)
+	}
+	return ipsec.DropNone
+}
+
+// encapsulate puts an outer header before the packet.
+func (w *wrapping) encapsulate(sa *outSA) bool {
+	inner := w.bytes()
+	h := headerLen(sa.sa.Src.Is6())
+	if w.n+h > 65535 || w.off < h {
+		return false
+	}
+	next, tos := versionNext(inner), outward(tosOf(inner))
+	w.off -= h
+	w.n += h
+	// The identification is never 0, which would make the kernel fill in one that
+	// AH has not seen.
+	id := uint16(sa.packets.Load()%65535) + 1
+	putHeader(w.bytes(), sa.sa.Src, sa.sa.ID.Dst, next, tos, outerTTL, false, id)
+	w.tunnel, w.src, w.dst = true, sa.sa.Src, sa.sa.ID.Dst
+	return true
+}
+
+func (w *wrapping) esp(sa *outSA) ipsec.Drop {
+	pkt := w.bytes()
+	s, ok := split(pkt)
+	if !ok {
+		return ipsec.DropReassembly
+	}
+	seq, ok := sa.next()
+	if !ok {
+		return ipsec.DropSequenceEnd
+	}
+	h := sa.t.HeaderLen()
+	if w.off < h || w.n+sa.t.Overhead() > 65535 {
+		return ipsec.DropTooBig
+	}
+	next := pkt[s.next]
+	copy(w.buf[w.off-h:], pkt[:s.at])
+	sealed, err := sa.t.Seal(w.buf, w.off+s.at, w.n-s.at, next, seq)
+	if err != nil {
+		return ipsec.DropTooBig
+	}
+	w.off -= h
+	w.n = s.at + len(sealed)
+	pkt = w.bytes()
+	pkt[s.next] = uint8(ipsec.ProtoESP)
+	mend(pkt)
+	return ipsec.DropNone
+}
+
+func (w *wrapping) ah(sa *outSA) ipsec.Drop {
+	pkt := w.bytes()
+	if _, ok := split(pkt); !ok {
+		return ipsec.DropReassembly
+	}
+	seq, ok := sa.next()
+	if !ok {
+		return ipsec.DropSequenceEnd
+	}
+	if pkt[0]>>4 == 4 && binary.BigEndian.Uint16(pkt[4:]) == 0 {
+		binary.BigEndian.PutUint16(pkt[4:], uint16(seq)|1) // see encapsulate
+	}
+	sealed, err := sa.auth.Seal(w.buf, w.off, w.n, seq)
+	if err != nil {
+		return ipsec.DropTooBig
+	}
+	w.off -= len(sealed) - w.n
+	w.n = len(sealed)
+	return ipsec.DropNone
+}
+
+// ipcomp compresses the payload; one that would not shrink goes as it is (RFC
+// 3173 section 2.2).
+func (w *wrapping) ipcomp(s *sender, sa *outSA) ipsec.Drop {
+	pkt := w.bytes()
+	at, ok := split(pkt)
+	if !ok {
+		return ipsec.DropReassembly
+	}
+	dst := s.squeezed(w.n)
+	out, ok := sa.comp.Compress(dst, pkt[at.at:], pkt[at.next], uint16(sa.id.SPI))
+	if !ok {
+		return ipsec.DropNone
+	}
+	pkt[at.next] = uint8(ipsec.ProtoIPComp)
+	w.n = at.at + copy(pkt[at.at:], out)
+	mend(w.bytes())
+	return ipsec.DropNone
+}
+
+// squeezed is room for one compressed payload.
+func (s *sender) squeezed(n int) []byte {
+	if cap(s.squeeze) < n {
+		s.squeeze = make([]byte, max(n, 2048))
+	}
+	return s.squeeze[:n]
+}
+
+// sendWrapped queues what the last SA made. inner is the packet that the host
+// sent.
+func (p *Plane) sendWrapped(s *sender, sa *outSA, w *wrapping, inner []byte) ipsec.Drop {
+	pkt := w.bytes()
+	if over := w.n - p.pathMTU(); over > 0 && dontFrag(inner) && p.tooBig(inner, len(inner)-over) {
+		return ipsec.DropTooBig
+	}
+	if sa.sa.Encap != nil {
+		at, _ := split(pkt)
+		s.add(sa, pkt[at.at:], tosOf(pkt))
+		return ipsec.DropNone
+	}
+	if pkt[0]>>4 == 6 {
+		return p.sendWhole6(s, sa, pkt)
+	}
+	if p.plain[0] == nil {
+		return ipsec.DropSend
+	}
+	to := netip.AddrPortFrom(destination(pkt), 0)
+	if w.n <= p.pathMTU() {
+		s.whole(0, pkt, to)
+		return ipsec.DropNone
+	}
+	return p.sendFragments(s, pkt, to)
+}
+
+// sendWhole6 sends an IPv6 packet. One that is larger than the path goes without
+// its header, for the kernel to fragment; nothing is lost by that when the header
+// is ours, which has no extensions.
+func (p *Plane) sendWhole6(s *sender, sa *outSA, pkt []byte) ipsec.Drop {
+	if len(pkt) <= p.pathMTU() && p.plain[1] != nil {
+		s.whole(1, pkt, netip.AddrPortFrom(destination(pkt), 0))
+		return ipsec.DropNone
+	}
+	l, err := p.linkFor(source(pkt), false, pkt[6])
+	if err != nil {
+		return ipsec.DropTooBig
+	}
+	b := s.batch(l)
+	b.AddTOS(pkt[40:], netip.AddrPortFrom(source(pkt), 0), netip.AddrPortFrom(destination(pkt), 0), tosOf(pkt))
+	return ipsec.DropNone
+}
+
+// whole queues a packet with its own header.
+func (s *sender) whole(family int, pkt []byte, to netip.AddrPort) {
+	b := s.plain[family]
+	if b == nil {
+		b = netio.NewSendBatch(s.size, false)
+		s.plain[family] = b
+	}
+	if b.Full() {
+		s.p.send(s.p.plain[family], b)
+	}
+	b.Add(pkt, netip.AddrPort{}, to)
+}
+
+// batch is that of a link, with room for a packet.
+func (s *sender) batch(l *link) *netio.SendBatch {
+	b := s.batches[l.index]
+	if b == nil {
+		b = netio.NewSendBatch(s.size, l.encap)
+		s.batches[l.index] = b
+	}
+	if b.Full() {
+		s.p.send(l.conn, b)
+	}
+	return b
+}
+
+// maxRestored is the longest payload that decompression may make.
+const maxRestored = 65535 - 40
