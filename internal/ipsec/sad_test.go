@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-type testSA struct{ name string }
+type testSA struct{ _ byte }
 
 func sadAddr(i int) netip.Addr {
 	var b [4]byte
