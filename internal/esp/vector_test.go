@@ -204,8 +204,8 @@ func FuzzOpen(f *testing.F) {
 		}
 		tr := s.transform(f, false)
 		trs = append(trs, tr)
-		f.Add(seal(f, tr, random(7, 60), 4, 3), uint8(0))
-		f.Add(seal(f, tr, nil, 59, 4), uint8(len(trs)))
+		f.Add(seal(f, tr, random(7, 60), 4, 3), uint8(len(trs)-1))
+		f.Add(seal(f, tr, nil, 59, 4), uint8(len(trs)-1))
 	}
 	good := map[string]bool{}
 	for i, tr := range trs {
