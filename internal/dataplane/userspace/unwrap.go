@@ -23,13 +23,15 @@ func (w *inWork) unwrap(first *inSA, proto ipsec.Proto, data []byte, m *netio.Re
 		if d := w.peel(u, sa, m, now); d != ipsec.DropNone {
 			return sa, d
 		}
+		if !sa.count(u.c.n, now) {
+			return sa, ipsec.DropExpired
+		}
 		u.done[u.n] = sa
 		u.n++
-		sa.count(u.c.n, now)
 		if u.dummy {
 			return sa, ipsec.DropNone
 		}
-		next, d := w.following(u, sa)
+		next, d := w.following(u, sa, now)
 		if d != ipsec.DropNone {
 			return sa, d
 		}
@@ -111,7 +113,7 @@ func (w *inWork) peel(u *unwrapping, sa *inSA, m *netio.Received, now int64) ips
 	case ipsec.ProtoAH:
 		return w.peelAH(u, sa)
 	case ipsec.ProtoIPComp:
-		return w.peelIPComp(u, s)
+		return w.peelIPComp(u, sa, s, m)
 	}
 	return ipsec.DropNone
 }
@@ -185,7 +187,7 @@ func (w *inWork) peelAH(u *unwrapping, sa *inSA) ipsec.Drop {
 	return ipsec.DropNone
 }
 
-func (w *inWork) peelIPComp(u *unwrapping, s spot) ipsec.Drop {
+func (w *inWork) peelIPComp(u *unwrapping, sa *inSA, s spot, m *netio.Received) ipsec.Drop {
 	if u.n == 0 && u.proto != ipsec.ProtoIPComp {
 		return ipsec.DropNone // it did not shrink
 	}
@@ -209,12 +211,15 @@ func (w *inWork) peelIPComp(u *unwrapping, s spot) ipsec.Drop {
 	copy(pkt[s.at:], payload)
 	pkt[s.next] = next
 	mend(pkt)
+	if sa.sa.Mode == ipsec.Transport { // ESP has not seen the checksum
+		mendChecksum(pkt[s.at:], next, sa, m)
+	}
 	return ipsec.DropNone
 }
 
 // following strips an outer header whose SA is off, and finds the next SA of the
 // bundle; nil: this was the last.
-func (w *inWork) following(u *unwrapping, sa *inSA) (*inSA, ipsec.Drop) {
+func (w *inWork) following(u *unwrapping, sa *inSA, now int64) (*inSA, ipsec.Drop) {
 	var rest []*inSA // those nearer to the plain packet
 	if chain := sa.chain.Load(); chain != nil {
 		for i, other := range *chain {
@@ -237,6 +242,9 @@ func (w *inWork) following(u *unwrapping, sa *inSA) (*inSA, ipsec.Drop) {
 			skipped := rest[len(rest)-1]
 			u.tunnel = u.tunnel || skipped.sa.Mode == ipsec.Tunnel
 			rest = rest[:len(rest)-1]
+			if skipped.dead.Load() || !skipped.count(u.c.n, now) {
+				return nil, ipsec.DropExpired
+			}
 			u.done[u.n] = skipped
 			u.n++
 		}
