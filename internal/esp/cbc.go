@@ -8,7 +8,8 @@ import (
 // Cipher block chaining in place (RFC 2451 section 2, RFC 3602 section 2) over
 // a buffer that starts with the IV, as a packet does from its IV on. Written
 // over cipher.Block, since the library's BlockMode carries the IV as state: one
-// would be needed for each goroutine and SA. Each takes len(b) as a multiple of
+// would be needed for each goroutine and SA. Nothing is lost by it: on amd64 and
+// arm64 the library goes block by block too. Each takes len(b) as a multiple of
 // the block size, at least one block, the IV.
 
 func encryptCBC16(c cipher.Block, b []byte) {
