@@ -156,3 +156,8 @@ func (b bits128) cut(n uint8) bits128 {
 	}
 	return bits128{hi: b.hi &^ (1<<(64-n) - 1)}
 }
+
+// Compare is negative when Lookup prefers f to o among flows of one direction.
+func (f *Flow) Compare(o *Flow) int {
+	return cmp.Or(cmp.Compare(rankOf(f), rankOf(o)), cmp.Compare(f.ID, o.ID))
+}

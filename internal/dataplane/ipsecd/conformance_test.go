@@ -19,9 +19,9 @@ import (
 // noSystem stands for routes and filters, where there is no host.
 type noSystem struct{}
 
-func (noSystem) SetFlows([]ipsec.Flow) error { return nil }
-func (noSystem) Detail() string              { return "in memory" }
-func (noSystem) Close() error                { return nil }
+func (noSystem) Change(_, _ []ipsec.Flow) error { return nil }
+func (noSystem) Detail() string                 { return "in memory" }
+func (noSystem) Close() error                   { return nil }
 
 // serve starts a server around a data plane, which is closed with the test.
 func serve(t testing.TB, b dataplane.Backend) (path string, s *Server) {

@@ -66,9 +66,9 @@ func (h *hole) Write(pkts [][]byte) (int, error) {
 
 type still struct{}
 
-func (still) SetFlows([]ipsec.Flow) error { return nil }
-func (still) Detail() string              { return "" }
-func (still) Close() error                { return nil }
+func (still) Change(_, _ []ipsec.Flow) error { return nil }
+func (still) Detail() string                 { return "" }
+func (still) Close() error                   { return nil }
 
 var (
 	benchUs   = netip.MustParseAddr("192.0.2.1")

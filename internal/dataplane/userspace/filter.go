@@ -36,6 +36,10 @@ type filter struct {
 	ports []uint16 // of IKE and ESP in UDP, which come in clear by nature
 	made  bool
 	old   map[string][]*nftables.Rule // by chain, a predecessor's
+	held  []heldSet                   // the sets of its rules
+	gen   int                         // number in the names of our sets
+	sets  map[string]*nftables.Set
+	count map[element]int // flows of an element
 }
 
 func newFilter(dev string, mark uint32, encapPort uint16) (*filter, error) {
@@ -56,6 +60,12 @@ func newFilter(dev string, mark uint32, encapPort uint16) (*filter, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// heldSet is a predecessor's.
+type heldSet struct {
+	set  *nftables.Set
+	list []nftables.SetElement
 }
 
 const (
@@ -82,16 +92,43 @@ func (f *filter) findOld() error {
 			}
 			f.old[name] = rules
 		}
+		sets, err := f.nft.GetSets(f.table)
+		if err != nil {
+			return err
+		}
+		for _, s := range sets {
+			list, err := f.nft.GetSetElements(s)
+			if err != nil {
+				return err
+			}
+			s.Table, s.ID = f.table, 0
+			f.held = append(f.held, heldSet{s, list})
+			var gen int
+			if _, err := fmt.Sscanf(s.Name, "g%d_", &gen); err == nil {
+				f.gen = max(f.gen, gen+1)
+			}
+		}
 	}
 	return nil
 }
 
 func (f *filter) hasOld() bool { return f.old != nil }
 
-func (f *filter) forget() { f.old = nil }
+func (f *filter) forget() { f.old, f.held = nil, nil }
 
-// set replaces the whole table in one transaction.
-func (f *filter) set(flows []ipsec.Flow) error {
+// set replaces the whole table in one transaction. ordered: the flows' order, in
+// which they come, matters.
+func (f *filter) set(flows []ipsec.Flow, ordered bool) error {
+	sets, count := f.sets, f.count
+	f.sets, f.count = map[string]*nftables.Set{}, map[element]int{}
+	err := f.replace(flows, ordered)
+	if err != nil {
+		f.sets, f.count = sets, count
+	}
+	return err
+}
+
+func (f *filter) replace(flows []ipsec.Flow, ordered bool) error {
 	if f.made {
 		f.nft.DelTable(f.table)
 	}
@@ -104,8 +141,30 @@ func (f *filter) set(flows []ipsec.Flow) error {
 	}
 	f.nft.AddTable(f.table)
 	in, out := f.chain(chainIn, nil, 0), f.chain(chainOut, nil, 0)
-	f.fill(in, withLocal(flows, ipsec.In))
-	f.fill(out, withLocal(flows, ipsec.Out))
+	for i := range f.held {
+		h := &f.held[i]
+		h.set.ID = 0 // a new one
+		if err := f.nft.AddSet(h.set, nil); err != nil {
+			return fmt.Errorf("nftables: set %s of a predecessor: %w", h.set.Name, err)
+		}
+		for part := range slices.Chunk(h.list, elementBatch) {
+			if err := f.nft.SetAddElements(h.set, part); err != nil {
+				return fmt.Errorf("nftables: set %s of a predecessor: %w", h.set.Name, err)
+			}
+		}
+	}
+	var inOrder, inSets []ipsec.Flow
+	if ordered {
+		inOrder = flows
+	} else {
+		inSets = flows
+	}
+	f.fill(in, withLocal(inOrder, ipsec.In))
+	f.fill(out, withLocal(inOrder, ipsec.Out))
+	done, err := f.queue(nil, inSets)
+	if err != nil {
+		return err
+	}
 
 	input := f.chain("input", nftables.ChainHookInput, -10)
 	forward := f.chain("forward", nftables.ChainHookForward, -10)
@@ -130,6 +189,7 @@ func (f *filter) set(flows []ipsec.Flow) error {
 	if err := f.nft.Flush(); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
+	done()
 	f.made = true
 	return nil
 }
@@ -145,7 +205,7 @@ func sealed(flows []ipsec.Flow) []uint8 {
 }
 
 func (f *filter) close() error {
-	err := f.set(nil)
+	err := f.set(nil, false)
 	_ = f.nft.CloseLasting()
 	return err
 }
@@ -251,10 +311,7 @@ func addr(p netip.Prefix, src bool) []expr.Any {
 	if p.Bits() == 0 {
 		return all
 	}
-	mask := make([]byte, size)
-	for i := range p.Bits() {
-		mask[i/8] |= 0x80 >> (i % 8)
-	}
+	mask := maskOf(p.Bits(), int(size))
 	return append(all,
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: size, Mask: mask, Xor: make([]byte, size)},

@@ -226,13 +226,10 @@ func (p *Plane) applyFlows(changes []ipsec.FlowChange) error {
 		}
 		return err
 	}
-	var all []ipsec.Flow
-	for f := range p.spd.All() {
-		all = append(all, f)
-	}
+	gone, come := p.moved(do, undo)
 	// The SPD is first: a packet that meets a route finds its flow, and one whose
 	// flow went before its route is dropped. Neither leaks.
-	if err := p.sys.SetFlows(all); err != nil {
+	if err := p.sys.Change(gone, come); err != nil {
 		if e := p.spd.Apply(undo); e != nil {
 			return errors.Join(err, fmt.Errorf("going back: %w", e))
 		}
@@ -246,6 +243,27 @@ func (p *Plane) applyFlows(changes []ipsec.FlowChange) error {
 		}
 	}
 	return nil
+}
+
+// moved says which flows left the SPD and which came, when it has do behind it.
+func (p *Plane) moved(do, undo []ipsec.Change[flow]) (gone, come []ipsec.Flow) {
+	made := map[*flow]bool{}
+	for i := range do {
+		f := do[i].Value
+		if f == nil {
+			continue
+		}
+		made[f] = true
+		if p.spd.Get(f.ID) == f {
+			come = append(come, f.Flow)
+		}
+	}
+	for i := range undo {
+		if f := undo[i].Value; f != nil && !made[f] {
+			gone = append(gone, f.Flow)
+		}
+	}
+	return gone, come
 }
 
 // translate makes the SPD's changes, and those that take them back.

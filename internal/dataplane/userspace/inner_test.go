@@ -42,11 +42,11 @@ type fakeSystem struct {
 	flows atomic.Int64
 }
 
-func (s *fakeSystem) SetFlows(f []ipsec.Flow) error {
+func (s *fakeSystem) Change(remove, add []ipsec.Flow) error {
 	if s.fail.Load() {
 		return errors.New("the kernel does not want to")
 	}
-	s.flows.Store(int64(len(f)))
+	s.flows.Add(int64(len(add) - len(remove)))
 	return nil
 }
 

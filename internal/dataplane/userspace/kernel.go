@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -80,9 +79,15 @@ type kernel struct {
 	detail   string
 
 	mu     sync.Mutex
-	rules  map[ruleKey]bool
-	routes map[routeKey]bool
-	flows  []ipsec.Flow
+	rules  map[ruleKey]int // flows that need it
+	routes map[routeKey]int
+	flows  map[ipsec.FlowID]*kept
+	// special is the number of flows that need all others looked at when one
+	// changes (see isSpecial). exact: rules and routes are what the flows need each
+	// for itself, and their numbers are right.
+	special int
+	exact   bool
+	ways    map[netip.Prefix]routeKey // the routes to the device
 	// What a predecessor left; it stays until its flows came back or the grace
 	// is over.
 	oldRules  map[ruleKey]bool
@@ -99,7 +104,8 @@ func newKernel(o *Options, dev string) (System, error) {
 	}
 	k := &kernel{
 		log: o.Log, nl: nl, dev: dev, mark: o.Mark, table: o.Table, priority: o.Priority,
-		rules: map[ruleKey]bool{}, routes: map[routeKey]bool{},
+		rules: map[ruleKey]int{}, routes: map[routeKey]int{}, flows: map[ipsec.FlowID]*kept{},
+		ways: map[netip.Prefix]routeKey{}, exact: true,
 	}
 	if err := k.open(o); err != nil {
 		nl.Close()
@@ -175,10 +181,10 @@ func (k *kernel) sysctls() {
 
 // warnForwarding says once a family that flows join networks while this host did
 // not forward when it started. Called with mu held.
-func (k *kernel) warnForwarding() {
-	for i := range k.flows {
-		s := &k.flows[i].Selector
-		if s.Src.IsSingleIP() || s.Dst.IsSingleIP() || !shields(k.flows[i].Type) {
+func (k *kernel) warnForwarding(flows []ipsec.Flow) {
+	for i := range flows {
+		s := &flows[i].Selector
+		if s.Src.IsSingleIP() || s.Dst.IsSingleIP() || !shields(flows[i].Type) {
 			continue
 		}
 		v, key := &k.stuck[0], "net.ipv4.ip_forward"
@@ -188,7 +194,7 @@ func (k *kernel) warnForwarding() {
 		if *v {
 			*v = false // once
 			k.log.Warn("a flow joins networks, and this host forwards no packets, or did not at start: only its own enter the tunnel",
-				"flow", k.flows[i].ID, "remedy", "sysctl "+key+"=1")
+				"flow", flows[i].ID, "remedy", "sysctl "+key+"=1")
 		}
 	}
 }
@@ -242,7 +248,7 @@ func (k *kernel) sweep() error {
 		errs = append(errs, ignoreGone(k.nl.RuleDel(k.rule(r, true))))
 	}
 	for r := range k.oldRoutes {
-		if !k.routes[r] {
+		if k.routes[r] == 0 {
 			errs = append(errs, ignoreGone(k.nl.RouteDel(k.route(r))))
 		}
 	}
@@ -250,7 +256,7 @@ func (k *kernel) sweep() error {
 	clear(k.oldRoutes)
 	if k.filter != nil && k.filter.hasOld() {
 		k.filter.forget()
-		errs = append(errs, k.filter.set(k.flows))
+		errs = append(errs, k.filter.set(k.inOrder(), k.special > 0))
 	}
 	return errors.Join(errs...)
 }
@@ -262,131 +268,12 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// change is one step that can be taken back.
-type change struct {
-	do, undo func() error
-	what     string
-}
-
-// SetFlows goes from the flows there are to these.
-func (k *kernel) SetFlows(flows []ipsec.Flow) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	rules, routes, err := k.want(flows)
-	if err != nil {
-		return err
-	}
-	var steps []change
-	if k.filter != nil {
-		before := k.flows
-		steps = append(steps, change{
-			func() error { return k.filter.set(flows) },
-			func() error { return k.filter.set(before) }, "packet-filter rules",
-		})
-	}
-	steps = append(steps, k.routeSteps(routes)...)
-	steps = append(steps, k.ruleSteps(rules)...)
-	steps = append(steps, k.dropSteps(rules, routes)...)
-	for i, s := range steps {
-		err := s.do()
-		if err == nil {
-			continue
-		}
-		err = fmt.Errorf("%s: %w", s.what, err)
-		for _, s := range slices.Backward(steps[:i]) {
-			if e := s.undo(); e != nil {
-				err = errors.Join(err, fmt.Errorf("going back: %s: %w", s.what, e))
-			}
-		}
-		return err
-	}
-	k.rules, k.routes, k.flows = rules, routes, flows
-	k.warnForwarding()
-	for r := range rules {
-		delete(k.oldRules, r)
-	}
-	for r := range routes {
-		delete(k.oldRoutes, r)
-	}
-	return nil
-}
-
-func (k *kernel) routeSteps(want map[routeKey]bool) (steps []change) {
-	for r := range want {
-		if k.routes[r] {
-			continue
-		}
-		steps = append(steps, change{
-			func() error { return k.nl.RouteReplace(k.route(r)) },
-			func() error { return ignoreGone(k.nl.RouteDel(k.route(r))) },
-			fmt.Sprintf("route to %s", r.dst),
-		})
-	}
-	return steps
-}
-
-// ruleSteps adds rules, those that protect before those that exempt.
-func (k *kernel) ruleSteps(want map[ruleKey]bool) (steps []change) {
-	add := func(which func(r ruleKey) bool) {
-		for r := range want {
-			if k.rules[r] || k.oldRules[r] || !which(r) {
-				continue
-			}
-			steps = append(steps, change{
-				func() error { return k.nl.RuleAdd(k.rule(r, false)) },
-				func() error { return ignoreGone(k.nl.RuleDel(k.rule(r, true))) },
-				fmt.Sprintf("routing rule %d from %s to %s", r.priority, r.src, r.dst),
-			})
-		}
-	}
-	add(func(r ruleKey) bool { return r.mark != 0 }) // or our own packets would go round
-	add(func(r ruleKey) bool { return r.mark == 0 && r.table == k.table })
-	add(func(r ruleKey) bool { return r.mark == 0 && r.table != k.table })
-	return steps
-}
-
-// dropSteps removes rules and routes that are not wanted any more.
-func (k *kernel) dropSteps(rules map[ruleKey]bool, routes map[routeKey]bool) (steps []change) {
-	drop := func(which func(r ruleKey) bool) {
-		for r := range k.rules {
-			if rules[r] || !which(r) {
-				continue
-			}
-			steps = append(steps, change{
-				func() error { return ignoreGone(k.nl.RuleDel(k.rule(r, true))) },
-				func() error { return k.nl.RuleAdd(k.rule(r, false)) },
-				fmt.Sprintf("removing routing rule %d from %s to %s", r.priority, r.src, r.dst),
-			})
-		}
-	}
-	drop(func(r ruleKey) bool { return r.mark == 0 })
-	drop(func(r ruleKey) bool { return r.mark != 0 })
-	for r := range k.routes {
-		if routes[r] || !r.unreachable && replaced(routes, r.dst) {
-			continue
-		}
-		steps = append(steps, change{
-			func() error { return ignoreGone(k.nl.RouteDel(k.route(r))) },
-			func() error { return k.nl.RouteReplace(k.route(r)) },
-			fmt.Sprintf("removing the route to %s", r.dst),
-		})
-	}
-	return steps
-}
-
-// replaced tells whether a route to dst with another source took the old one's place.
-func replaced(routes map[routeKey]bool, dst netip.Prefix) bool {
-	for r := range routes {
-		if r.dst == dst && !r.unreachable {
-			return true
-		}
-	}
-	return false
-}
-
 // Close takes everything back, what predecessors left too.
 func (k *kernel) Close() error {
-	if err := k.SetFlows(nil); err != nil {
+	k.mu.Lock()
+	all := k.inOrder()
+	k.mu.Unlock()
+	if err := k.Change(all, nil); err != nil {
 		k.log.Warn("routes and filters could not all be removed", "err", err)
 	}
 	k.mu.Lock()

@@ -15,9 +15,9 @@ import (
 // noSystem stands for routes and filters, where there is no host.
 type noSystem struct{}
 
-func (noSystem) SetFlows([]ipsec.Flow) error { return nil }
-func (noSystem) Detail() string              { return "in memory" }
-func (noSystem) Close() error                { return nil }
+func (noSystem) Change(_, _ []ipsec.Flow) error { return nil }
+func (noSystem) Detail() string                 { return "in memory" }
+func (noSystem) Close() error                   { return nil }
 
 func site(t *testing.T, hub *netio.Hub, name string, a4, a6 string) *planetest.Site {
 	v4, v6 := netip.MustParseAddr(a4), netip.MustParseAddr(a6)
