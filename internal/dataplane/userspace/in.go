@@ -302,6 +302,9 @@ func (o *opened) accept(p *Plane, sa *inSA, inner []byte, next, tos uint8, seq u
 	if tos&ecnMask != 0 && !inward(inner[:o.info.TotalLen], tos) {
 		return ipsec.DropMalformed
 	}
+	if !p.opt.NoClampMSS {
+		clampMSS(inner[:o.info.TotalLen], &o.info, p.dev.MTU())
+	}
 	if !sa.count(o.info.TotalLen, now) {
 		return ipsec.DropExpired
 	}

@@ -181,6 +181,9 @@ func (w *outWork) packet(buf []byte, n int, now int64) ipsec.Drop {
 	}
 	switch {
 	case sa != nil:
+		if f.Mode == ipsec.Tunnel && !w.p.opt.NoClampMSS {
+			clampMSS(pkt, &w.info, w.p.dev.MTU())
+		}
 		w.p.protect(&w.sender, sa, buf, headRoom, n, w.info.Version, now)
 	case mayClear(f.Type):
 		w.addPlain(pkt, &w.info)

@@ -65,6 +65,7 @@ type Options struct {
 	NoTUNOffload bool // Linux 6.6.44 and its neighbours break it
 	NoUDPOffload bool // Linux 7.0 to 7.1.4 break it
 	NoFilters    bool // no packet-filter rules
+	NoClampMSS   bool // TCP segment sizes stay as hosts offer them
 
 	Log  *slog.Logger // nil: silent
 	Rand io.Reader    // for SPIs; nil: crypto/rand
