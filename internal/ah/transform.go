@@ -161,7 +161,7 @@ func (t *Transform) Seal(buf []byte, off, n int, seq uint64) (pkt []byte, err er
 // comes back is the packet without it; the caller has looked into the replay
 // window before and marks it after. DropShort: there cannot be such a header.
 // DropAuth: forged, damaged, changed where no router changes anything, or of
-// another SA. A fragment is DropMalformed.
+// another SA. A fragment is DropMalformed. What is refused is as it was.
 func (t *Transform) Open(pkt []byte, seqHigh uint32) (inner []byte, drop ipsec.Drop) {
 	at, ok := find(pkt)
 	if !ok {
@@ -185,6 +185,7 @@ func (t *Transform) Open(pkt []byte, seqHigh uint32) (inner []byte, drop ipsec.D
 	ok = subtle.ConstantTimeCompare(t.sum(s, pkt, at.offset, seqHigh), claimed[:t.icvLen]) == 1
 	scratches.Put(s)
 	if !ok {
+		copy(got, claimed[:])
 		return nil, ipsec.DropAuth
 	}
 	pkt[at.next] = rest[0]

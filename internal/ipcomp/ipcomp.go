@@ -21,7 +21,7 @@ import (
 const HeaderLen = 4
 
 // Compression is not tried on payloads this short: DEFLATE makes them longer
-// (RFC 2394 section 3.2 names 90 bytes).
+// (RFC 2394 section 3 names 90 bytes).
 const threshold = 90
 
 // A flow that does not shrink, because it is encrypted or compressed already, is
@@ -144,7 +144,7 @@ var readers = sync.Pool{New: func() any {
 // the start of dst, which must not overlap it. A payload longer than dst is
 // refused, whatever the packet promises: DropCompression, as for bytes that are
 // no DEFLATE stream and for one that ends early. The flags are ignored (RFC 3173
-// section 3.1). DropShort: there is no header.
+// section 3.3). DropShort: there is no header.
 func Decompress(dst, pkt []byte) (payload []byte, next uint8, drop ipsec.Drop) {
 	next, _, ok := ParseHeader(pkt)
 	if !ok {

@@ -171,3 +171,18 @@ func BenchmarkCompress(b *testing.B) {
 		c.Compress(room, text, 6, 1)
 	}
 }
+
+func BenchmarkDecompress(b *testing.B) {
+	out, ok := new(Compressor).Compress(make([]byte, 2000), text, 6, 1)
+	if !ok {
+		b.Fatal("text does not shrink")
+	}
+	room := make([]byte, 2000)
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, drop := Decompress(room, out); drop != ipsec.DropNone {
+			b.Fatal(drop)
+		}
+	}
+}
