@@ -2,6 +2,7 @@ package captures
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"sync"
 	"testing"
@@ -31,6 +32,7 @@ func (noSystem) Close() error                   { return nil }
 type site struct {
 	*userspace.Plane
 	addr4, addr6 netip.Addr
+	far4, far6   netip.Addr // second addresses
 	dev          *tun.Pipe
 	got          chan []byte
 }
@@ -40,6 +42,13 @@ func (s *site) addr(v6 bool) netip.Addr {
 		return s.addr6
 	}
 	return s.addr4
+}
+
+func (s *site) far(v6 bool) netip.Addr {
+	if v6 {
+		return s.far6
+	}
+	return s.far4
 }
 
 // network is two gateways and what was seen between them.
@@ -53,7 +62,7 @@ type network struct {
 
 func newNetwork(t *testing.T) *network {
 	hub := netio.NewHub()
-	n := &network{a: newSite(t, hub, "a", "192.0.2.1", "2001:db8::1"), b: newSite(t, hub, "b", "192.0.2.2", "2001:db8::2")}
+	n := &network{a: newSite(t, hub, 1), b: newSite(t, hub, 2)}
 	hub.SetFilter(func(p *netio.HubPacket) bool {
 		frame, err := wire(p)
 		n.mu.Lock()
@@ -67,13 +76,16 @@ func newNetwork(t *testing.T) *network {
 	return n
 }
 
-func newSite(t *testing.T, hub *netio.Hub, name, a4, a6 string) *site {
+func newSite(t *testing.T, hub *netio.Hub, number int) *site {
+	addr := func(format string) netip.Addr { return netip.MustParseAddr(fmt.Sprintf(format, number)) }
 	s := &site{
-		addr4: netip.MustParseAddr(a4), addr6: netip.MustParseAddr(a6),
-		dev: tun.NewPipe(name, 1400), got: make(chan []byte, 64),
+		addr4: addr("192.0.2.%d"), addr6: addr("2001:db8::%d"),
+		far4: addr("198.51.100.%d"), far6: addr("2001:db8:1::%d"),
+		dev: tun.NewPipe(fmt.Sprintf("site%d", number), 1400), got: make(chan []byte, 64),
 	}
+	all := []netip.Addr{s.addr4, s.addr6, s.far4, s.far6}
 	p, err := userspace.New(userspace.Options{
-		Local: []netip.Addr{s.addr4, s.addr6}, Device: s.dev, Network: hub.Node(s.addr4, s.addr6), System: noSystem{},
+		Local: all, Device: s.dev, Network: hub.Node(all...), System: noSystem{},
 	})
 	if err != nil {
 		t.Fatal(err)

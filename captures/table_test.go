@@ -20,6 +20,10 @@ var (
 
 func inUDP(s step) step { s.udp = true; return s }
 
+func between(s step, e ends) step { s.ends = e; return s }
+
+func withESN(s step) step { s.esn = true; return s }
+
 func withCPI(s step, cpi ipsec.SPI) step { s.cpi = cpi; return s }
 
 // stacks are the modes and what they are combined to.
@@ -54,6 +58,19 @@ var stacks = [][]step{
 	{espT, espT},
 	{ahT, espT},
 	{espT, cbcT, ahT},
+	{espT, between(cbcT, farEnds)},
+	{espT, between(espT, otherIP)},
+	{ahT, between(espT, farEnds)},
+	{espT, between(ahT, otherIP)},
+	{espT, between(inUDP(espT), farEnds)},
+	{compT, espT, between(cbcT, farEnds), between(ahX, farEnds)},
+	{cbcX, between(espT, farEnds)},
+	{withESN(espT)},
+	{withESN(espX)},
+	{withESN(cbcT)},
+	{withESN(inUDP(cbcX))},
+	{withESN(ahT)},
+	{withESN(ahX)},
 }
 
 // suites are the algorithms of ESP.

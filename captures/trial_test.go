@@ -17,7 +17,27 @@ type step struct {
 	keyLen int // bytes; 0: the usual length
 	auth   ipsec.Auth
 	udp    bool
+	esn    bool
 	cpi    ipsec.SPI // of IPComp; 0: a number of its own
+	ends   ends
+}
+
+// ends are the addresses between which a step goes.
+type ends uint8
+
+const (
+	sameEnds ends = iota
+	farEnds       // the gateways' second addresses
+	otherIP       // addresses of the other family
+)
+
+func (s step) v6(outer6 bool) bool { return outer6 != (s.ends == otherIP) }
+
+func (s step) addr(at *site, outer6 bool) netip.Addr {
+	if s.ends == farEnds {
+		return at.far(outer6)
+	}
+	return at.addr(s.v6(outer6))
 }
 
 func (s step) String() string {
@@ -36,6 +56,15 @@ func (s step) String() string {
 	}
 	if s.cpi != 0 {
 		name += fmt.Sprintf(" CPI %d", uint32(s.cpi))
+	}
+	if s.esn {
+		name += " ESN"
+	}
+	switch s.ends {
+	case farEnds:
+		name += " between other addresses"
+	case otherIP:
+		name += " in the other family"
 	}
 	return name
 }
@@ -114,7 +143,8 @@ func (tr *trial) put(t *testing.T, n *network, number int) {
 			t.Fatal(err)
 		}
 	}
-	sel, src, dst := tr.selector(n), n.a.addr(tr.outer6), n.b.addr(tr.outer6)
+	sel := tr.selector(n)
+	src, dst := tr.stack[0].addr(n.a, tr.outer6), tr.stack[0].addr(n.b, tr.outer6)
 	out := ipsec.Flow{
 		ID: "c/out", Dir: ipsec.Out, Selector: sel, Local: src, Remote: dst,
 		Mode: tr.stack[0].mode, Proto: tr.stack[0].proto, Owner: ipsec.OwnerManual, Conn: "c",
@@ -124,6 +154,7 @@ func (tr *trial) put(t *testing.T, n *network, number int) {
 	must(n.a.ApplyFlows(ctx, []ipsec.FlowChange{{Flow: out}}))
 	must(n.b.ApplyFlows(ctx, []ipsec.FlowChange{{Flow: in}}))
 	for i, s := range tr.stack {
+		src, dst := s.addr(n.a, tr.outer6), s.addr(n.b, tr.outer6)
 		spi := ipsec.SPI(0x1000 + number*16 + i)
 		info, seed := s.cipher.Info(), byte(number*8+i)
 		keyLen := s.keyLen
@@ -134,7 +165,7 @@ func (tr *trial) put(t *testing.T, n *network, number int) {
 			ID: ipsec.SAID{Dir: ipsec.Out, Proto: s.proto, SPI: spi, Dst: dst}, Src: src, Mode: s.mode,
 			Cipher: s.cipher, Key: pattern(keyLen, seed), Salt: pattern(info.Salt, seed+1),
 			Auth: s.auth, AuthKey: pattern(s.auth.Info().Key, seed+2),
-			Replay: 64, Selector: sel, Flow: "c/out", Owner: ipsec.OwnerManual, Conn: "c",
+			Replay: 64, ESN: s.esn, Selector: sel, Flow: "c/out", Owner: ipsec.OwnerManual, Conn: "c",
 		}
 		if s.proto == ipsec.ProtoIPComp {
 			sa.Comp = ipsec.CompDeflate
@@ -158,13 +189,18 @@ func (tr *trial) put(t *testing.T, n *network, number int) {
 	}
 }
 
+// classes are the class octets of a trial's packets: none, expedited forwarding
+// with ECT(0), and ECT(1).
+var classes = [3]uint8{0, 46<<2 | 2, 1}
+
 // run sends the packets of a trial and takes away its flows and SAs.
 func (tr *trial) run(t *testing.T, n *network, number int) {
 	t.Helper()
 	tr.put(t, n, number)
 	sel := tr.selector(n)
-	for i := range 3 {
+	for i := range classes {
 		p := numbered(member(sel.Src), member(sel.Dst), uint32(number*3+i+1), tr.String(), i == 1)
+		p.tos = classes[i]
 		tr.packets = append(tr.packets, p)
 		tr.frames = append(tr.frames, n.carry(t, p.packet(t)))
 	}
@@ -176,23 +212,38 @@ func (tr *trial) run(t *testing.T, n *network, number int) {
 }
 
 // shape is what the layers of a trial's packets must be called, as far as tshark
-// can open them, and whether that is all the way.
+// can open them, and whether that is all the way. Tunnels that follow each other
+// between the same ends share one IP header, as on OpenBSD.
 func (tr *trial) shape() (names []string, open bool) {
-	names = append(names, "raw", ipName(tr.outer6))
-	for i := len(tr.stack) - 1; i >= 0; i-- {
-		s := tr.stack[i]
-		if s.udp {
-			names = append(names, "udp", "udpencap")
-		}
-		if s.proto != ipsec.ProtoIPIP {
-			names = append(names, s.proto.String())
+	open = true
+	front := ipName(tr.inner6)
+	var outer *ipsec.SA // whose addresses the front header bears
+	for i, s := range tr.stack {
+		sa := tr.sas[i]
+		shared := outer != nil && outer.Src == sa.Src && outer.ID.Dst == sa.ID.Dst
+		if s.proto == ipsec.ProtoIPIP || s.mode == ipsec.Tunnel && !shared {
+			names = append([]string{front}, names...)
+			front, outer = ipName(sa.ID.Dst.Is6()), sa
 		}
 		if _, known := cipherNames[s.cipher]; s.proto == ipsec.ProtoESP && !known {
-			return names, false
+			names, open = nil, false // nothing inside can be seen
 		}
-		if s.mode == ipsec.Tunnel {
-			names = append(names, ipName(i > 0 && tr.outer6 || i == 0 && tr.inner6))
-		}
+		names = append(s.layers(), names...)
 	}
-	return names, true
+	return append([]string{"raw", front}, names...), open
+}
+
+// layers are tshark's names of what a step puts behind the IP header.
+func (s step) layers() (names []string) {
+	if s.udp {
+		names = append(names, "udp", "udpencap")
+	}
+	switch s.proto {
+	case ipsec.ProtoIPIP:
+	case ipsec.ProtoIPComp:
+		names = append(names, "ipcomp", "data") // the inflated data have a name of their own
+	default:
+		names = append(names, s.proto.String())
+	}
+	return names
 }

@@ -35,7 +35,10 @@ var cipherNames = map[ipsec.Cipher]string{
 	ipsec.CipherAESGCM16: "AES-GCM with 16 octet ICV [RFC4106]",
 }
 
-// authNames are tshark's names; it does not check the last.
+// unchecked is the hash whose length tshark knows, and no more.
+const unchecked = ipsec.AuthAESXCBC
+
+// authNames are tshark's names.
 var authNames = map[ipsec.Auth]string{
 	ipsec.AuthNone:          "NULL",
 	ipsec.AuthHMACMD5:       "HMAC-MD5-96 [RFC2403]",
@@ -44,7 +47,7 @@ var authNames = map[ipsec.Auth]string{
 	ipsec.AuthHMACSHA256:    "HMAC-SHA-256-128 [RFC4868]",
 	ipsec.AuthHMACSHA384:    "HMAC-SHA-384-192 [RFC4868]",
 	ipsec.AuthHMACSHA512:    "HMAC-SHA-512-256 [RFC4868]",
-	ipsec.AuthAESXCBC:       "ANY 96 bit authentication [no checking]",
+	unchecked:               "ANY 96 bit authentication [no checking]",
 }
 
 // keyLine is a line of tshark's table of SAs; empty for one that it has no use
@@ -70,10 +73,10 @@ func keyLine(sa *ipsec.SA) string {
 
 // fields are what tshark is asked for, of every frame.
 var fields = []string{
-	"frame.protocols", "_ws.malformed", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst",
+	"frame.protocols", "_ws.malformed", "ip.src", "ip.dst", "ipv6.src", "ipv6.dst", "ip.dsfield", "ipv6.tclass",
 	"ip.checksum.status", "udp.checksum.status", "tcp.checksum.status",
 	"udp.srcport", "udp.dstport", "udp.payload", "tcp.srcport", "tcp.dstport", "tcp.payload", "tcp.seq_raw",
-	"esp.spi", "esp.sequence", "esp.icv_good", "esp.icv_bad", "esp.protocol", "esp.pad", "esp.pad_len",
+	"esp.spi", "esp.sequence", "esp.icv_good", "esp.icv_bad", "esp.protocol", "esp.pad",
 	"ah.spi", "ah.sequence", "ah.next_header", "ah.icv", "ipcomp.cpi", "ipcomp.next_header",
 }
 
@@ -88,13 +91,10 @@ func (f frame) last(field string) string {
 	return ""
 }
 
-// inspect gives packets and keys to tshark and returns what it made of each.
-func inspect(t *testing.T, packets [][]byte, keys string) []frame {
+// inspect gives packets and keys to tshark, in files in dir, and returns what it
+// made of each.
+func inspect(t *testing.T, packets [][]byte, keys, dir string) []frame {
 	t.Helper()
-	dir := *keep
-	if dir == "" {
-		dir = t.TempDir()
-	}
 	file := filepath.Join(dir, "captures.pcap")
 	write := func(name string, content []byte) {
 		if err := os.WriteFile(name, content, 0o600); err != nil {
