@@ -28,7 +28,7 @@ func (t *translator) flows(c *ike.Config) []ipsec.Flow {
 			// Of two connections for the same traffic the first in the file is used.
 			Order: flowOrder + taken[sel],
 			Local: n.Peer.Local, Remote: n.Peer.Address,
-			Owner: ipsec.OwnerIKE, Conn: n.Name,
+			Owner: ipsec.OwnerIKE, Conn: n.Name, IDs: identities(n.Peer),
 		}
 		f.Mode, f.Proto = protection(n)
 		taken[sel]++
@@ -37,6 +37,17 @@ func (t *translator) flows(c *ike.Config) []ipsec.Flow {
 		flows = append(flows, f, back)
 	}
 	return flows
+}
+
+// identities are those of phase 1 that the configuration names.
+func identities(p *ike.Peer) (ids ipsec.IDs) {
+	if p.LocalID != nil {
+		ids.LocalID = p.LocalID.Bare()
+	}
+	if p.RemoteID != nil {
+		ids.RemoteID = p.RemoteID.Bare()
+	}
+	return ids
 }
 
 // protection is how the first of a connection's suites protects its traffic: the

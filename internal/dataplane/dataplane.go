@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"time"
 
 	"oakley/internal/ipsec"
 )
@@ -40,6 +41,8 @@ type Backend interface {
 	EndAcquire(ctx context.Context, id AcquireID, err error) error
 	// Dump lists SAs and flows.
 	Dump(ctx context.Context, q Query) (State, error)
+	// Totals sums up what went through since the start.
+	Totals(ctx context.Context) (Totals, error)
 	// Flush removes SAs and flows.
 	Flush(ctx context.Context, o ipsec.Owner) error
 	// Enable switches a protocol on or off as a whole: off, its packets are
@@ -94,6 +97,72 @@ type State struct {
 	Flows []ipsec.Flow
 	Drops ipsec.Drops   // of packets that belong to no SA
 	Off   []ipsec.Proto // what Enable switched off, or nothing has switched on
+}
+
+// Totals is what a data plane has done since it started, SAs that are gone
+// included.
+type Totals struct {
+	Since  time.Time
+	Protos []ProtoTotals // of those that Info lists, in its order
+	Drops  ipsec.Drops   // of packets that belong to no SA
+}
+
+// ProtoTotals is what the SAs of one protocol have done.
+type ProtoTotals struct {
+	Proto    ipsec.Proto
+	SAs      int // that there are now
+	In, Out  Traffic
+	DropsIn  ipsec.Drops
+	DropsOut ipsec.Drops
+}
+
+// Traffic counts inner packets and their bytes.
+type Traffic struct{ Packets, Bytes uint64 }
+
+// Monitor is a back end whose doings can be watched.
+type Monitor interface {
+	// Monitor tells what is asked of the back end and what it does by itself, to
+	// whomever it listens to, until ctx ends. The channel is closed at the end.
+	// Who does not read fast enough misses messages, and is told how many.
+	Monitor(ctx context.Context) (<-chan Message, error)
+}
+
+// Action is what a message is about.
+type Action string
+
+// Actions.
+const (
+	ActionGetSPI     Action = "getspi"
+	ActionAdd        Action = "add"
+	ActionUpdate     Action = "update"
+	ActionDelete     Action = "delete"
+	ActionAddFlow    Action = "addflow"
+	ActionDeleteFlow Action = "delflow"
+	ActionFlush      Action = "flush"
+	ActionSwitch     Action = "switch"
+	ActionAcquire    Action = "acquire"
+	ActionExpire     Action = "expire"
+	ActionMapping    Action = "mapping"
+	ActionMissed     Action = "missed"
+)
+
+// Message is one thing that happened. Fields that its action does not need are
+// zero.
+type Message struct {
+	At     time.Time
+	PID    int // of who asked; 0: the data plane did it by itself
+	Action Action
+	Error  string // why it was refused; empty: it was done
+	ID     ipsec.SAID
+	SA     *ipsec.SA // without keys
+	Flow   *ipsec.Flow
+	Packet ipsec.Selector // of an acquire
+	Owner  ipsec.Owner    // of a flush
+	Proto  ipsec.Proto    // of a switch
+	On     bool           // of a switch
+	Hard   bool           // of an expiry
+	Remote netip.AddrPort // of a mapping
+	Missed int            // messages
 }
 
 // IKEConn sends and receives IKE datagrams on one local address and port.

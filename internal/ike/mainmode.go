@@ -466,7 +466,7 @@ func (p *phase1) ownID() *isakmp.ID {
 	if id == nil {
 		id = isakmp.IDFromAddr(p.local.Addr(), 0, 0)
 	}
-	p.localID = id.String()
+	p.localID, p.ids.LocalID = id.String(), id.Bare()
 	return id
 }
 
@@ -549,7 +549,7 @@ func (p *phase1) authenticate(m *isakmp.Message, s *shape, want func(idBody []by
 // authentic commits what the first authenticated message tells.
 func (e *Engine) authentic(p *phase1, d Datagram, id *isakmp.ID, next []byte) {
 	p.neg.iv = next
-	p.remoteID = id.String()
+	p.remoteID, p.ids.RemoteID = id.String(), id.Bare()
 	p.idBody = bytes.Clone(isakmp.BodyOf(&isakmp.ID{Type: id.Type, Data: id.Data}))
 	p.remote, p.local = d.Remote, d.Local
 }

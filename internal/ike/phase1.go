@@ -10,6 +10,7 @@ import (
 
 	"oakley/internal/dh"
 	"oakley/internal/doi"
+	"oakley/internal/ipsec"
 	"oakley/internal/isakmp"
 	"oakley/internal/oakley"
 )
@@ -31,6 +32,7 @@ type phase1 struct {
 	chosen      chosenIKE
 	localID     string
 	remoteID    string
+	ids         ipsec.IDs // the same, bare
 	idBody      []byte    // the peer's authenticated ID
 	natt        bool      // both speak RFC 3947
 	kin         bool      // the peer is one of ours

@@ -72,6 +72,13 @@ type Flow struct {
 	Proto    Proto // of the SA that protects it
 	Owner    Owner
 	Conn     string
+	IDs
+}
+
+// IDs are the identities for which an SA or a flow was made, as text for people;
+// empty: unknown.
+type IDs struct {
+	LocalID, RemoteID string
 }
 
 // FlowChange is one step of a transaction over the SPD.

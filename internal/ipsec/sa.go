@@ -147,6 +147,7 @@ type SA struct {
 	// addresses are translated, so that checksums can be mended (RFC 3948 section
 	// 3.1.2). Invalid addresses: no such correction.
 	NATOA NATOA
+	IDs
 }
 
 // Place is an SA's place among SAs that are applied together to every packet.

@@ -207,6 +207,16 @@ func (id *ID) String() string {
 	return b.String()
 }
 
+// Bare is the ID without its type, protocol and port, as srcid and dstid of
+// ipsec.conf(5) have it: an address, a network, a name.
+func (id *ID) Bare() string {
+	switch id.Type {
+	case doi.IDFQDN, doi.IDUserFQDN, doi.IDKeyID:
+		return safe(id.Data)
+	}
+	return id.name()
+}
+
 func (id *ID) name() string {
 	if id.Check() != nil {
 		return fmt.Sprintf("%s %s", id.Type, safe(id.Data))

@@ -323,6 +323,18 @@ func (p *Client) Dump(ctx context.Context, q dataplane.Query) (st dataplane.Stat
 	return st, nil
 }
 
+// Totals sums up what went through.
+func (p *Client) Totals(ctx context.Context) (dataplane.Totals, error) {
+	a, err := p.call(ctx, &request{Op: opTotals})
+	if err != nil {
+		return dataplane.Totals{}, err
+	}
+	if a.Totals == nil {
+		return dataplane.Totals{}, errors.New("the data plane answered without the totals")
+	}
+	return *a.Totals, nil
+}
+
 // Flush removes the owner's SAs and flows.
 func (p *Client) Flush(ctx context.Context, o ipsec.Owner) error {
 	_, err := p.call(ctx, &request{Op: opFlush, Owner: o})

@@ -135,6 +135,9 @@ func (x *session) carryOut(ctx context.Context, r *request) (*answer, error) {
 			return nil, errIncomplete
 		}
 		return nil, x.dump(ctx, r)
+	case opTotals:
+		t, err := b.Totals(ctx)
+		return &answer{Totals: &t}, err
 	case opFlush:
 		return &answer{}, b.Flush(ctx, r.Owner)
 	case opEnable:

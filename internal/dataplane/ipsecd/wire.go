@@ -46,6 +46,7 @@ const (
 	opEndAcquire operation = "end-acquire"
 	opDump       operation = "dump"
 	opFlush      operation = "flush"
+	opTotals     operation = "totals"
 	opEnable     operation = "enable"
 	opRegister   operation = "register"
 	opEncap      operation = "encap"
@@ -80,11 +81,12 @@ type answer struct {
 	Info    *dataplane.Info `json:",omitempty"`
 	// Transient: the process ends when there is neither a client nor anything to
 	// keep.
-	Transient bool             `json:",omitempty"`
-	SPI       ipsec.SPI        `json:",omitempty"`
-	SA        *ipsec.SAState   `json:",omitempty"`
-	State     *dataplane.State `json:",omitempty"`
-	Event     *event           `json:",omitempty"`
+	Transient bool              `json:",omitempty"`
+	SPI       ipsec.SPI         `json:",omitempty"`
+	SA        *ipsec.SAState    `json:",omitempty"`
+	State     *dataplane.State  `json:",omitempty"`
+	Event     *event            `json:",omitempty"`
+	Totals    *dataplane.Totals `json:",omitempty"`
 }
 
 // event is one of its fields.

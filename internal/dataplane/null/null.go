@@ -35,6 +35,7 @@ type reserved struct {
 type Plane struct {
 	opt    Options
 	events chan dataplane.Event
+	began  time.Time
 
 	mu     sync.Mutex
 	spi    ipsec.SPI
@@ -60,7 +61,7 @@ func New(o Options) *Plane {
 		o.Now = time.Now
 	}
 	return &Plane{
-		opt: o, spi: o.FirstSPI, events: make(chan dataplane.Event, 64),
+		opt: o, began: o.Now(), spi: o.FirstSPI, events: make(chan dataplane.Event, 64),
 		held: map[reserved]bool{}, sas: map[ipsec.SAID]ipsec.SAState{}, flows: map[ipsec.FlowID]ipsec.Flow{},
 	}
 }
@@ -235,6 +236,15 @@ func (p *Plane) Dump(ctx context.Context, q dataplane.Query) (dataplane.State, e
 		}
 	}
 	return s, nil
+}
+
+// Totals has nothing to count.
+func (p *Plane) Totals(ctx context.Context) (dataplane.Totals, error) {
+	if err := p.lock(ctx, "Totals"); err != nil {
+		return dataplane.Totals{}, err
+	}
+	defer p.mu.Unlock()
+	return dataplane.Totals{Since: p.began}, nil
 }
 
 // Enable records what is switched.

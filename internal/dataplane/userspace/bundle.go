@@ -106,6 +106,7 @@ func (p *Plane) linkOut(b *bundle[outSA]) {
 		return
 	}
 	whole := append([]*outSA(nil), c...)
+	p.measure(whole...)
 	head.chain.Store(&whole)
 	p.begin(head)
 }
@@ -170,6 +171,7 @@ func (p *Plane) regroup(in *inSA, out *outSA, at ipsec.Place) error {
 // Called with mu held.
 func (p *Plane) enlistOut(sa *outSA) error {
 	if !bundled(sa.at) {
+		p.measure(sa)
 		p.enter(sa)
 		p.begin(sa)
 		return nil

@@ -51,6 +51,7 @@ func (k *kernel) inOrder() []ipsec.Flow {
 func (k *kernel) Change(remove, add []ipsec.Flow) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	defer k.release() // tables too that were taken for nothing
 	special := k.special
 	gone := make(map[ipsec.FlowID]bool, len(remove))
 	for i := range remove {
@@ -124,8 +125,10 @@ func (k *kernel) needs(f *kept, h *home) error {
 		return err
 	}
 	rules, routes := map[ruleKey]bool{}, map[routeKey]bool{}
-	k.wantRules(rules, &f.flow, firstLevel, own)
-	k.wantRoutes(routes, &f.flow, own)
+	if !shares(&f.flow.Selector) || !k.share(rules, routes, &f.flow.Selector, own) {
+		k.wantRules(rules, &f.flow, firstLevel, own)
+		k.wantRoutes(routes, &f.flow, own)
+	}
 	for r := range rules {
 		f.rules = append(f.rules, r)
 	}
@@ -136,8 +139,8 @@ func (k *kernel) needs(f *kept, h *home) error {
 }
 
 // little makes a change without a look at the other flows. It is false, and
-// nothing is done, when that cannot be: two flows want different routes to the
-// same network.
+// nothing is done, when that cannot be: two flows want different routes in the
+// same place.
 func (k *kernel) little(gone map[ipsec.FlowID]bool, come map[ipsec.FlowID]*kept) (bool, error) {
 	rules, routes := map[ruleKey]int{}, map[routeKey]int{}
 	touch := func(f *kept, by int) {
@@ -170,15 +173,16 @@ func (k *kernel) little(gone map[ipsec.FlowID]bool, come map[ipsec.FlowID]*kept)
 		touch(f, 1)
 		add = append(add, f.flow)
 	}
-	ways := map[netip.Prefix]bool{}
+	ways := map[slot]bool{}
 	for r, n := range routes {
 		if n == 0 || r.unreachable {
 			continue
 		}
-		if old, ok := k.ways[r.dst]; ok && old != r || ways[r.dst] {
+		at := r.slot()
+		if old, ok := k.ways[at]; ok && old != r || ways[at] {
 			return false, nil
 		}
-		ways[r.dst] = true
+		ways[at] = true
 	}
 	d := k.difference(rules, routes)
 	if k.filter != nil {
@@ -200,7 +204,7 @@ func (k *kernel) whole(gone map[ipsec.FlowID]bool, come map[ipsec.FlowID]*kept, 
 	next := make(map[ipsec.FlowID]*kept, len(k.flows)+len(come))
 	for id, f := range k.flows {
 		if !gone[id] {
-			next[id] = f
+			next[id] = &kept{flow: f.flow} // what it needs may be another way now
 		}
 	}
 	for id, f := range come {
@@ -209,28 +213,19 @@ func (k *kernel) whole(gone map[ipsec.FlowID]bool, come map[ipsec.FlowID]*kept, 
 	k.flows = next
 	all := k.inOrder()
 	k.flows = flows
-	wantRules, wantRoutes, err := k.want(all)
-	if err != nil {
-		return err
-	}
-	rules, routes := make(map[ruleKey]int, len(wantRules)), make(map[routeKey]int, len(wantRoutes))
+	rules, routes := map[ruleKey]int{}, map[routeKey]int{}
 	exact := special == 0
 	if exact {
-		h := home{k: k}
-		for _, f := range next {
-			if err := k.needs(f, &h); err != nil {
-				return err
-			}
-			for _, r := range f.rules {
-				rules[r]++
-			}
-			for _, r := range f.routes {
-				routes[r]++
-			}
+		var err error
+		if exact, err = k.eachForItself(next, rules, routes); err != nil {
+			return err
 		}
-		exact = len(rules) == len(wantRules) && len(routes) == len(wantRoutes)
 	}
 	if !exact {
+		wantRules, wantRoutes, err := k.want(all)
+		if err != nil {
+			return err
+		}
 		clear(rules)
 		clear(routes)
 		for r := range wantRules {
@@ -262,8 +257,31 @@ func (k *kernel) whole(gone map[ipsec.FlowID]bool, come map[ipsec.FlowID]*kept, 
 		return err
 	}
 	k.record(rules, routes)
-	k.exact = exact
+	k.exact, k.flows = exact, next
 	return nil
+}
+
+// eachForItself counts what flows need whose order does not matter. It is false
+// when two need different routes in the same place.
+func (k *kernel) eachForItself(flows map[ipsec.FlowID]*kept, rules map[ruleKey]int, routes map[routeKey]int) (bool, error) {
+	h := home{k: k}
+	at := map[slot]routeKey{}
+	for _, f := range flows {
+		if err := k.needs(f, &h); err != nil {
+			return false, err
+		}
+		for _, r := range f.rules {
+			rules[r]++
+		}
+		for _, r := range f.routes {
+			routes[r]++
+			if other, ok := at[r.slot()]; ok && other != r {
+				return false, nil
+			}
+			at[r.slot()] = r
+		}
+	}
+	return true, nil
 }
 
 // record notes the numbers of what a change touched.
@@ -277,8 +295,8 @@ func (k *kernel) record(rules map[ruleKey]int, routes map[routeKey]int) {
 	for r, n := range routes {
 		if n == 0 {
 			delete(k.routes, r)
-			if k.ways[r.dst] == r {
-				delete(k.ways, r.dst)
+			if k.ways[r.slot()] == r {
+				delete(k.ways, r.slot())
 			}
 		}
 	}
@@ -289,7 +307,7 @@ func (k *kernel) record(rules map[ruleKey]int, routes map[routeKey]int) {
 		delete(k.oldRoutes, r)
 		k.routes[r] = n
 		if !r.unreachable {
-			k.ways[r.dst] = r
+			k.ways[r.slot()] = r
 		}
 	}
 }
@@ -315,12 +333,12 @@ func run(steps []step) error {
 // rules that lead to them, those that protect before those that exempt; then
 // what goes, the other way round.
 func (k *kernel) difference(rules map[ruleKey]int, routes map[routeKey]int) (steps []step) {
-	to := map[routeKey]bool{} // routes to the device that another takes the place of
+	to := map[slot]bool{} // places of routes that another comes to
 	for r, n := range routes {
 		if n == 0 || k.routes[r] > 0 {
 			continue
 		}
-		to[routeKey{dst: r.dst, unreachable: r.unreachable}] = true
+		to[r.slot()] = true
 		steps = append(steps, step{
 			func() error { return k.nl.RouteReplace(k.route(r)) },
 			func() error { return ignoreGone(k.nl.RouteDel(k.route(r))) },
@@ -331,8 +349,8 @@ func (k *kernel) difference(rules map[ruleKey]int, routes map[routeKey]int) (ste
 	del := func(r ruleKey) func() error { return func() error { return ignoreGone(k.nl.RuleDel(k.rule(r, true))) } }
 	for _, which := range []func(r ruleKey) bool{
 		func(r ruleKey) bool { return r.mark != 0 }, // or our own packets would go round
-		func(r ruleKey) bool { return r.mark == 0 && r.table == k.table },
-		func(r ruleKey) bool { return r.mark == 0 && r.table != k.table },
+		func(r ruleKey) bool { return r.mark == 0 && k.ours(r.table) },
+		func(r ruleKey) bool { return r.mark == 0 && !k.ours(r.table) },
 	} {
 		for r, n := range rules {
 			if n > 0 && k.rules[r] == 0 && !k.oldRules[r] && which(r) {
@@ -348,7 +366,7 @@ func (k *kernel) difference(rules map[ruleKey]int, routes map[routeKey]int) (ste
 		}
 	}
 	for r, n := range routes {
-		if n > 0 || k.routes[r] == 0 || to[routeKey{dst: r.dst, unreachable: r.unreachable}] {
+		if n > 0 || k.routes[r] == 0 || to[r.slot()] {
 			continue
 		}
 		steps = append(steps, step{

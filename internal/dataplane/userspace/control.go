@@ -305,6 +305,7 @@ func (p *Plane) DeleteSA(ctx context.Context, id ipsec.SAID) error {
 
 func (p *Plane) removeIn(sa *inSA) {
 	sa.stop()
+	p.past.add(&sa.usage)
 	p.sad.Delete(sa.id.Dst, sa.id.Proto, sa.id.SPI)
 	delete(p.in, sa.id)
 	if bundled(sa.at) {
@@ -321,6 +322,7 @@ func (p *Plane) removeIn(sa *inSA) {
 // removeOut takes sa away; its flow falls back to the newest that is left.
 func (p *Plane) removeOut(sa *outSA) {
 	sa.stop()
+	p.past.add(&sa.usage)
 	delete(p.out, sa.id)
 	p.unlistOut(sa)
 }

@@ -18,9 +18,10 @@ import (
 	"oakley/internal/ipsec"
 )
 
-// Routing. Every flow that protects has a rule "from its source to its
-// destination, look into our table", and the table a route for the destination
-// to the device with an unreachable one behind it: when the process dies, the
+// Routing. A flow that protects has a rule "from its source, look into its
+// table", which it shares with the other flows from there or has for itself and
+// its destination (see tables.go), and the table a route for the destination to
+// the device with an unreachable one behind it: when the process dies, the
 // device goes and takes its routes along, rules and unreachable routes stay, and
 // nothing that was protected leaves in clear. Rules in front keep packets with
 // our mark out, which then find the main table or nothing at all.
@@ -30,8 +31,8 @@ const (
 	levels            = 150
 	shapes            = 64 // numbers of a level
 	firstLevel        = 1  // of rules for flows; level 0 is for marked packets
-	metricTUN         = 10
-	metricUnreachable = 1 << 24
+	metricUnreachable = 1<<31 - 1
+	metricTUN         = metricUnreachable - 1 // behind those that know a source
 )
 
 // ruleKey is a routing rule. Zero fields match all.
@@ -59,8 +60,9 @@ func (r *ruleKey) shape() (n int) {
 	return n
 }
 
-// routeKey is a route of our table.
+// routeKey is a route of one of our tables.
 type routeKey struct {
+	table       int
 	dst         netip.Prefix
 	unreachable bool
 	src         netip.Addr // preferred source; invalid: the kernel's choice
@@ -87,7 +89,8 @@ type kernel struct {
 	// for itself, and their numbers are right.
 	special int
 	exact   bool
-	ways    map[netip.Prefix]routeKey // the routes to the device
+	ways    map[slot]routeKey    // the routes to the device
+	tables  map[netip.Prefix]int // of local networks that have their own
 	// What a predecessor left; it stays until its flows came back or the grace
 	// is over.
 	oldRules  map[ruleKey]bool
@@ -105,7 +108,7 @@ func newKernel(o *Options, dev string) (System, error) {
 	k := &kernel{
 		log: o.Log, nl: nl, dev: dev, mark: o.Mark, table: o.Table, priority: o.Priority,
 		rules: map[ruleKey]int{}, routes: map[routeKey]int{}, flows: map[ipsec.FlowID]*kept{},
-		ways: map[netip.Prefix]routeKey{}, exact: true,
+		ways: map[slot]routeKey{}, tables: map[netip.Prefix]int{}, exact: true,
 	}
 	if err := k.open(o); err != nil {
 		nl.Close()
@@ -227,17 +230,20 @@ func (k *kernel) findLeftovers() error {
 				k.oldRules[keyOf(r, family)] = true
 			}
 		}
-		routes, err := k.nl.RouteListFiltered(family, &netlink.Route{Table: k.table, Protocol: ourProto}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+		// Of all tables at once, since there are many that may be ours.
+		all := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Protocol: ourProto}
+		routes, err := k.nl.RouteListFiltered(family, all, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
 		if err != nil {
-			return fmt.Errorf("reading table %d: %w", k.table, err)
+			return fmt.Errorf("reading tables %d to %d: %w", k.table, k.table+tables-1, err)
 		}
 		for i := range routes {
 			r := &routes[i]
-			if r.Type == unix.RTN_UNREACHABLE {
-				k.oldRoutes[routeKey{dst: prefixOf(r.Dst, family), unreachable: true}] = true
+			if r.Type == unix.RTN_UNREACHABLE && k.ours(r.Table) {
+				k.oldRoutes[routeKey{table: r.Table, dst: prefixOf(r.Dst, family), unreachable: true}] = true
 			}
 		}
 	}
+	k.adopt()
 	return nil
 }
 
@@ -254,6 +260,7 @@ func (k *kernel) sweep() error {
 	}
 	clear(k.oldRules)
 	clear(k.oldRoutes)
+	k.release()
 	if k.filter != nil && k.filter.hasOld() {
 		k.filter.forget()
 		errs = append(errs, k.filter.set(k.inOrder(), k.special > 0))
@@ -335,15 +342,15 @@ func keyOf(r *netlink.Rule, family int) ruleKey {
 }
 
 func (k *kernel) route(r routeKey) *netlink.Route {
-	n := &netlink.Route{Table: k.table, Dst: ipnet(r.dst), Protocol: ourProto}
+	n := &netlink.Route{Table: r.table, Dst: ipnet(r.dst), Protocol: ourProto, Priority: r.metric()}
 	if r.dst.Bits() == 0 {
 		n.Dst = &net.IPNet{IP: r.dst.Addr().AsSlice(), Mask: net.CIDRMask(0, r.dst.Addr().BitLen())}
 	}
 	if r.unreachable {
-		n.Type, n.Priority = unix.RTN_UNREACHABLE, metricUnreachable
+		n.Type = unix.RTN_UNREACHABLE
 		return n
 	}
-	n.LinkIndex, n.Priority = k.index, metricTUN
+	n.LinkIndex = k.index
 	if r.dst.Addr().Is4() {
 		n.Scope = unix.RT_SCOPE_LINK
 	}

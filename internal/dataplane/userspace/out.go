@@ -35,6 +35,7 @@ type sender struct {
 	job     *job // of a slow SA, not yet handed over
 	room    arena
 	squeeze []byte
+	joined  bool // the packet at hand was put together of fragments
 }
 
 func newSender(p *Plane, size int) *sender {
@@ -182,7 +183,7 @@ func (w *outWork) packet(buf []byte, n int, now int64) ipsec.Drop {
 	switch {
 	case sa != nil:
 		if f.Mode == ipsec.Tunnel && !w.p.opt.NoClampMSS {
-			clampMSS(pkt, &w.info, w.p.dev.MTU())
+			clampMSS(pkt, &w.info, min(w.p.dev.MTU(), int(sa.most.Load())))
 		}
 		w.p.protect(&w.sender, sa, buf, headRoom, n, w.info.Version, now)
 	case mayClear(f.Type):
@@ -196,6 +197,9 @@ func (w *outWork) packet(buf []byte, n int, now int64) ipsec.Drop {
 // protect seals the packet at buf[off:][:n] and queues it, or leaves it to the
 // workers.
 func (p *Plane) protect(s *sender, sa *outSA, buf []byte, off, n int, version uint8, now int64) {
+	if n > int(sa.most.Load()) && p.tooLong(s, sa, buf[off:][:n], now) {
+		return
+	}
 	if !sa.plain.Load() {
 		p.wrap(s, sa, buf[off:][:n], now)
 		return

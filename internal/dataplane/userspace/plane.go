@@ -38,6 +38,7 @@ import (
 const (
 	DefaultTUN       = "oakley0"
 	DefaultMTU       = 1400
+	DefaultOuterMTU  = 1500
 	DefaultEncapPort = 4500
 	DefaultMark      = 0x0a71
 	DefaultTable     = 0x0a71
@@ -48,8 +49,14 @@ const (
 // Options says how the plane is made. The zero value is good for a gateway that
 // listens on all its addresses.
 type Options struct {
-	TUN       string       // name of the device
-	MTU       int          // of the device, in bytes: the outer MTU minus 73 in the worst case; at least 1280 for IPv6
+	TUN string // name of the device
+	MTU int    // of the device, in bytes: the outer MTU minus 73 in the worst case; at least 1280 for IPv6
+	// OuterMTU is the longest packet, in bytes, that the networks between us and
+	// the peers carry. Packets that an SA would make longer are not sent: hosts are
+	// told, or their packets sent in pieces. 0: 1500, or MTU and 73 when that is
+	// more.
+	OuterMTU  int
+	DF        DF           // of the outer IPv4 headers that are made here
 	EncapPort uint16       // UDP port for ESP in UDP
 	Local     []netip.Addr // outer addresses; none: all
 	NoIPv4    bool         // no outer IPv4 (-6)
@@ -86,6 +93,15 @@ func (o *Options) defaults() error {
 	}
 	if o.MTU < 576 || o.MTU > 65535 {
 		return fmt.Errorf("MTU %d of the TUN device: expected 576 to 65535", o.MTU)
+	}
+	if o.OuterMTU == 0 {
+		o.OuterMTU = max(DefaultOuterMTU, o.MTU+outerOverhead)
+	}
+	if o.OuterMTU < 576 || o.OuterMTU > 65535 {
+		return fmt.Errorf("outer MTU %d: expected 576 to 65535", o.OuterMTU)
+	}
+	if o.DF > DFClear {
+		return fmt.Errorf("DF %d is neither copy, set nor clear", o.DF)
 	}
 	if o.EncapPort == 0 {
 		o.EncapPort = DefaultEncapPort
@@ -138,6 +154,9 @@ type Plane struct {
 
 	drops   counters
 	notices [ipsec.DropEnd]limiter
+	icmp    limiter // messages that a packet is too long
+	began   time.Time
+	past    totals // of SAs that are gone; under mu
 	ike     encapTable
 	tunMu   sync.Mutex // whoever writes to dev, a batch at a time
 	work    *pool
@@ -173,7 +192,8 @@ func New(o Options) (*Plane, error) {
 		return nil, err
 	}
 	p := &Plane{
-		opt: o, log: o.Log, dev: o.Device, sys: o.System,
+		began: time.Now(),
+		opt:   o, log: o.Log, dev: o.Device, sys: o.System,
 		in: map[ipsec.SAID]*inSA{}, out: map[ipsec.SAID]*outSA{}, byDuty: map[duty][]*outSA{}, alike: map[duty]map[ipsec.FlowID]*flow{},
 		bundlesIn: map[bundleKey]*bundle[inSA]{}, bundlesOut: map[bundleKey]*bundle[outSA]{},
 		reserved: map[ipsec.SPI]time.Time{}, spis: map[ipsec.SPI]int{},

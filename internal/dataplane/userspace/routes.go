@@ -95,6 +95,17 @@ func (k *kernel) want(flows []ipsec.Flow) (map[ruleKey]bool, map[routeKey]bool, 
 			delete(rules, r)
 		}
 	}
+	taken := map[slot]routeKey{}
+	for r := range routes {
+		if other, ok := taken[r.slot()]; ok {
+			if other.src.Less(r.src) {
+				delete(routes, r)
+				continue
+			}
+			delete(routes, other)
+		}
+		taken[r.slot()] = r
+	}
 	return rules, routes, nil
 }
 
@@ -125,8 +136,7 @@ func (k *kernel) wantRules(rules map[ruleKey]bool, f *ipsec.Flow, level int, own
 	}
 	r.table = k.table
 	put(r)
-	rules[ruleKey{priority: k.priority, v6: v6, mark: k.mark, table: unix.RT_TABLE_MAIN}] = true
-	rules[ruleKey{priority: k.priority + 1, v6: v6, mark: k.mark}] = true
+	k.wantMarked(rules, v6)
 	// A program of this host that did not choose a source address gets one from
 	// the flow's network, if the host has one there. IPv4 has a rule for "no
 	// source yet"; IPv6 has none, and there it is done between two hosts alone,
@@ -135,7 +145,7 @@ func (k *kernel) wantRules(rules map[ruleKey]bool, f *ipsec.Flow, level int, own
 		return
 	}
 	if v6 {
-		if s.Src.IsSingleIP() && s.Dst.IsSingleIP() {
+		if betweenHosts(&s) {
 			r.src, r.own = netip.Prefix{}, true
 			put(r)
 		}
@@ -147,16 +157,8 @@ func (k *kernel) wantRules(rules map[ruleKey]bool, f *ipsec.Flow, level int, own
 
 func (k *kernel) wantRoutes(routes map[routeKey]bool, f *ipsec.Flow, own []netip.Addr) {
 	dst := f.Selector.Dst
-	routes[routeKey{dst: dst, unreachable: true}] = true
-	for r := range routes {
-		if r.dst == dst && !r.unreachable {
-			if r.src.IsValid() || !hint(f.Selector, own).IsValid() {
-				return
-			}
-			delete(routes, r)
-		}
-	}
-	routes[routeKey{dst: dst, src: hint(f.Selector, own)}] = true
+	routes[routeKey{table: k.table, dst: dst, unreachable: true}] = true
+	routes[routeKey{table: k.table, dst: dst, src: hint(f.Selector, own)}] = true
 }
 
 // hint is the address of this host that the flow's packets may come from. None

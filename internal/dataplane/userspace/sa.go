@@ -70,18 +70,21 @@ type inSA struct {
 
 type outSA struct {
 	usage
-	sa     ipsec.SA
-	t      *esp.Transform // of ESP
-	auth   *ah.Transform  // of AH
-	comp   ipcomp.Compressor
-	chain  atomic.Pointer[[]*outSA] // of the first of a complete bundle
-	esn    bool
-	seq    atomic.Uint64 // last number given away
-	link   *link
-	local  netip.AddrPort
-	remote atomic.Pointer[netip.AddrPort]
-	line   *line
-	later  *time.Timer // of a deferred one; under Plane.mu
+	sa    ipsec.SA
+	t     *esp.Transform // of ESP
+	auth  *ah.Transform  // of AH
+	comp  ipcomp.Compressor
+	chain atomic.Pointer[[]*outSA] // of the first of a complete bundle
+	most  atomic.Int32             // the longest packet that fits the path, of what a flow uses
+	// shrinks: compression may make a longer one fit.
+	shrinks atomic.Bool
+	esn     bool
+	seq     atomic.Uint64 // last number given away
+	link    *link
+	local   netip.AddrPort
+	remote  atomic.Pointer[netip.AddrPort]
+	line    *line
+	later   *time.Timer // of a deferred one; under Plane.mu
 }
 
 // slow tells whether a cipher is sealed by workers: all but the combined modes.

@@ -121,4 +121,7 @@ func (a *arena) take(n int) []byte {
 	return b
 }
 
+// left is what take would give at most.
+func (a *arena) left() int { return arenaSize - a.used }
+
 func (a *arena) reset() { a.used = 0 }

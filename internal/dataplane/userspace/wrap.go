@@ -24,14 +24,13 @@ func (p *Plane) wrap(s *sender, head *outSA, pkt []byte, now int64) {
 		chain = *c
 	}
 	room := layersHead + len(pkt) + layersTail
+	if s.room.left() < 2*room+fragmentHeads { // and for its fragments
+		s.flush()
+	}
 	buf := s.room.take(room)
 	if buf == nil {
-		s.flush()
-		s.room.reset()
-		if buf = s.room.take(room); buf == nil {
-			head.drops.add(ipsec.DropTooBig)
-			return
-		}
+		head.drops.add(ipsec.DropTooBig)
+		return
 	}
 	c := packet{buf: buf, off: layersHead, n: len(pkt)}
 	copy(c.bytes(), pkt)
@@ -42,7 +41,7 @@ func (p *Plane) wrap(s *sender, head *outSA, pkt []byte, now int64) {
 			return
 		}
 	}
-	if d := p.sendWrapped(s, chain[len(chain)-1], &w, pkt); d != ipsec.DropNone {
+	if d := p.sendWrapped(s, head, chain[len(chain)-1], &w, pkt, now); d != ipsec.DropNone {
 		head.drops.add(d)
 	}
 }
@@ -64,13 +63,8 @@ func (p *Plane) step(s *sender, sa *outSA, w *wrapping, now int64) ipsec.Drop {
 	if sa.dead.Load() || !sa.count(w.n, now) {
 		return ipsec.DropExpired
 	}
-	// SAs in tunnel mode that follow each other between the same ends share one
-	// outer header: a second would say nothing new.
-	tunnel := sa.sa.Mode == ipsec.Tunnel && (!w.tunnel || w.src != sa.sa.Src || w.dst != sa.sa.ID.Dst)
-	if tunnel || proto == ipsec.ProtoIPIP {
-		if !w.encapsulate(sa) {
-			return ipsec.DropTooBig
-		}
+	if w.opens(sa) && !w.encapsulate(sa, p.opt.DF) {
+		return ipsec.DropTooBig
 	}
 	switch proto {
 	case ipsec.ProtoESP:
@@ -83,20 +77,30 @@ func (p *Plane) step(s *sender, sa *outSA, w *wrapping, now int64) ipsec.Drop {
 	return ipsec.DropNone
 }
 
+// opens tells whether an SA puts a header of its own before the packet. SAs in
+// tunnel mode that follow each other between the same ends share one: a second
+// would say nothing new.
+func (w *wrapping) opens(sa *outSA) bool {
+	if sa.sa.ID.Proto == ipsec.ProtoIPIP {
+		return true
+	}
+	return sa.sa.Mode == ipsec.Tunnel && (!w.tunnel || w.src != sa.sa.Src || w.dst != sa.sa.ID.Dst)
+}
+
 // encapsulate puts an outer header before the packet.
-func (w *wrapping) encapsulate(sa *outSA) bool {
+func (w *wrapping) encapsulate(sa *outSA, df DF) bool {
 	inner := w.bytes()
 	h := headerLen(sa.sa.Src.Is6())
 	if w.n+h > 65535 || w.off < h {
 		return false
 	}
-	next, tos := versionNext(inner), outward(tosOf(inner))
+	next, tos, whole := versionNext(inner), outward(tosOf(inner)), df.of(inner)
 	w.off -= h
 	w.n += h
 	// The identification is never 0, which would make the kernel fill in one that
 	// AH has not seen.
 	id := uint16(sa.packets.Load()%65535) + 1
-	putHeader(w.bytes(), sa.sa.Src, sa.sa.ID.Dst, next, tos, outerTTL, false, id)
+	putHeader(w.bytes(), sa.sa.Src, sa.sa.ID.Dst, next, tos, outerTTL, whole, id)
 	w.tunnel, w.src, w.dst = true, sa.sa.Src, sa.sa.ID.Dst
 	return true
 }
@@ -179,9 +183,11 @@ func (s *sender) squeezed(n int) []byte {
 
 // sendWrapped queues what the last SA made. inner is the packet that the host
 // sent.
-func (p *Plane) sendWrapped(s *sender, sa *outSA, w *wrapping, inner []byte) ipsec.Drop {
+func (p *Plane) sendWrapped(s *sender, head, sa *outSA, w *wrapping, inner []byte, now int64) ipsec.Drop {
 	pkt := w.bytes()
-	if over := w.n - p.pathMTU(); over > 0 && dontFrag(inner) && p.tooBig(inner, len(inner)-over) {
+	// What was found to fit before does, but for headers with options, and what
+	// compression was to make shorter.
+	if over := w.n - p.pathMTU(); over > 0 && dontFrag(inner) && !p.joined(s, inner) && p.tooBig(s, head, inner, min(len(inner)-over, int(head.most.Load())), now) {
 		return ipsec.DropTooBig
 	}
 	if sa.sa.Encap != nil {
@@ -245,6 +251,9 @@ func (s *sender) batch(l *link) *netio.SendBatch {
 	}
 	return b
 }
+
+// fragmentHeads is room for the headers that the fragments of one packet have.
+const fragmentHeads = 16 << 10
 
 // maxRestored is the longest payload that decompression may make.
 const maxRestored = 65535 - 40

@@ -1,0 +1,129 @@
+package userspace
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"oakley/internal/ipsec"
+)
+
+// Nobody is told to send less than every network carries.
+const (
+	leastMTU4 = 576
+	leastMTU6 = 1280
+)
+
+// icmpEvery bounds how often hosts are told that a packet is too long.
+const icmpEvery = 10 * time.Millisecond
+
+// tooBig tells the host that its packet is too long for an SA, with what there is
+// room for (RFC 1191 section 4, RFC 4443 section 3.2). False: that is less than a
+// host may be told, and the packet is to be fragmented outside. True does not say
+// that a message went: some packets are not to be answered, and others come too
+// fast.
+//
+// The message comes from this gateway: from the SA's own end when that is of the
+// inner packet's family, otherwise from another address of ours. The kernel would
+// drop it if it came out of the device, since it takes a packet that claims to be
+// from the host itself for a forged one; so it leaves through a socket. Where we
+// have no address of that family, or no such socket, the message comes out of the
+// device and from the packet's destination, as if the far end had said it.
+func (p *Plane) tooBig(s *sender, sa *outSA, pkt []byte, room int, now int64) bool {
+	v6 := pkt[0]>>4 == 6
+	if v6 && room < leastMTU6 || !v6 && room < leastMTU4 {
+		return false
+	}
+	if !answerable(pkt) {
+		return true
+	}
+	if _, ok := p.icmp.allow(now, icmpEvery); !ok {
+		return true // the next packet will tell
+	}
+	family := 0
+	if v6 {
+		family = 1
+	}
+	from := p.ownAddr(sa.sa.Src, v6)
+	if from.IsValid() && p.plain[family] != nil {
+		s.whole(family, packetTooBig(pkt, from, room), netip.AddrPortFrom(source(pkt), 0))
+		return true
+	}
+	p.toDevice([][]byte{packetTooBig(pkt, destination(pkt), room)})
+	return true
+}
+
+// ownAddr is an address of this gateway: best, when it is of the family, or one
+// that it was told to listen on.
+func (p *Plane) ownAddr(best netip.Addr, v6 bool) netip.Addr {
+	if best.Is6() == v6 {
+		return best
+	}
+	for _, l := range p.links {
+		if l.local.Is6() == v6 && !l.local.IsUnspecified() {
+			return l.local
+		}
+	}
+	return netip.Addr{}
+}
+
+// packetTooBig is the message about pkt that from sends: fragmentation needed
+// with the next hop's MTU, or IPv6's own.
+func packetTooBig(pkt []byte, from netip.Addr, room int) []byte {
+	if pkt[0]>>4 == 6 {
+		msg := make([]byte, min(40+8+len(pkt), leastMTU6))
+		b := msg[40:]
+		b[0] = 2
+		binary.BigEndian.PutUint32(b[4:], uint32(room))
+		copy(b[8:], pkt)
+		putHeader(msg, from, source(pkt), protoICMP6, 0, outerTTL, false, 0)
+		pseudo := sum(msg[8:40], uint32(len(b))+protoICMP6)
+		binary.BigEndian.PutUint16(b[2:], ^fold(sum(b, pseudo)))
+		return msg
+	}
+	msg := make([]byte, min(20+8+len(pkt), leastMTU4))
+	b := msg[20:]
+	b[0], b[1] = 3, 4
+	binary.BigEndian.PutUint16(b[6:], uint16(room))
+	copy(b[8:], pkt)
+	putHeader(msg, from, source(pkt), protoICMP, 0, outerTTL, false, 1)
+	binary.BigEndian.PutUint16(b[2:], ^fold(sum(b, 0)))
+	return msg
+}
+
+// Protocol numbers of ICMP.
+const (
+	protoICMP  = 1
+	protoICMP6 = 58
+)
+
+// errors4 are the ICMP types that report an error (RFC 1122 section 3.2.2). In
+// IPv6 those are below 128.
+var errors4 = [256]bool{3: true, 4: true, 5: true, 11: true, 12: true}
+
+// answerable tells whether an ICMP error may be sent about a packet: not about
+// another error, nor about what came from or goes to more than one host, nor
+// about fragments behind the first (RFC 1122 section 3.2.2, RFC 4443 section
+// 2.4). RFC 4443 would let us answer multicast; a group whose members lie behind
+// many tunnels would answer once for each.
+func answerable(pkt []byte) bool {
+	src, dst := source(pkt), destination(pkt)
+	for _, a := range [...]netip.Addr{src, dst} {
+		if a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() || a == broadcast {
+			return false
+		}
+	}
+	var info ipsec.PacketInfo
+	if ipsec.ParsePacket(pkt, &info) != ipsec.DropNone || info.FragOffset != 0 {
+		return false
+	}
+	switch {
+	case !info.HasICMP:
+		return true
+	case info.Version == 6:
+		return info.Proto != protoICMP6 || info.ICMPType >= 128
+	}
+	return info.Proto != protoICMP || !errors4[info.ICMPType]
+}
+
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
