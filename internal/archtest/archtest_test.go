@@ -24,7 +24,7 @@ func files(t *testing.T) []*file {
 }
 
 // pure is protocol code: bytes and values in, bytes and values out.
-var pure = []string{"isakmp", "doi", "dh", "oakley", "replay", "ipsec", "esp", "ah", "ipcomp", "icv", "inet", "cast128", "skipjack", "keynote", "ike"}
+var pure = []string{"isakmp", "doi", "dh", "oakley", "replay", "ipsec", "esp", "ah", "ipcomp", "icv", "inet", "cast128", "skipjack", "keynote", "show", "ike"}
 
 // pureMayNotImport, with everything below them, but for net/netip.
 var pureMayNotImport = []string{"os", "net", "log", "syscall", "io/ioutil", "math/rand", "crypto/rand", "golang.org/x/sys"}
@@ -80,6 +80,7 @@ var onlyImports = map[string][]string{
 	"conf":      {"diag", "doi", "ipsec"},
 	"ipsecconf": {"diag", "doi", "ipsec"},
 	"keynote":   {"diag"},
+	"show":      {"dataplane", "ipsec"},
 }
 
 func TestPackagesImportOnlyWhatTheyMay(t *testing.T) {

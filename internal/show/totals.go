@@ -1,0 +1,54 @@
+package show
+
+import (
+	"io"
+	"time"
+
+	"oakley/internal/dataplane"
+	"oakley/internal/ipsec"
+)
+
+// Totals prints what a data plane has done, as netstat -s does: a protocol after
+// the other, and for each reason for which packets were dropped a sentence about
+// it.
+func Totals(w io.Writer, t dataplane.Totals) {
+	var p page
+	p.printf("since %s\n", moment(t.Since, time.Time{}))
+	for i := range t.Protos {
+		s := &t.Protos[i]
+		p.printf("%s:\n", s.Proto)
+		p.printf("\t%s\n", many(s.SAs, "SA"))
+		p.printf("\t%s received (%s)\n", many(s.In.Packets, "packet"), many(s.In.Bytes, "byte"))
+		p.printf("\t%s sent (%s)\n", many(s.Out.Packets, "packet"), many(s.Out.Bytes, "byte"))
+		p.reasons(&s.DropsIn, "received and dropped")
+		p.reasons(&s.DropsOut, "dropped instead of sent")
+	}
+	p.printf("packets of no SA:\n")
+	if t.Drops == (ipsec.Drops{}) {
+		p.printf("\tnone dropped\n")
+	}
+	p.reasons(&t.Drops, "dropped")
+	p.to(w)
+}
+
+// Drops prints what was dropped and belongs to no SA, for the end of a list of
+// SAs; nothing when that is nothing.
+func Drops(w io.Writer, d *ipsec.Drops, o Options) {
+	if *d == (ipsec.Drops{}) {
+		return
+	}
+	var p page
+	p.printf("packets of no SA\n")
+	p.drops(d, o.Verbose > 1)
+	p.to(w)
+}
+
+// reasons are a number, a reason and its sentence, for each reason that there was.
+func (p *page) reasons(d *ipsec.Drops, what string) {
+	for reason := ipsec.DropNone + 1; reason < ipsec.DropEnd; reason++ {
+		if n := d[reason]; n > 0 {
+			p.printf("\t%s %s: %s\n", many(n, "packet"), what, reason)
+			p.printf("\t\t%s\n", reasons[reason])
+		}
+	}
+}
