@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,7 +33,7 @@ func (fl *flags) openPlane(o daemon.PlaneOptions) (dataplane.Backend, error) {
 	if o.Inside {
 		return openUserspace(o)
 	}
-	c, err := ipsecd.Dial(ipsecd.DefaultSocket)
+	c, err := dialIPsecd()
 	if err == nil {
 		return c, nil
 	}
@@ -45,6 +46,10 @@ func (fl *flags) openPlane(o daemon.PlaneOptions) (dataplane.Backend, error) {
 		return openUserspace(o)
 	}
 	return fl.startIPsecd(program, o)
+}
+
+func dialIPsecd() (*ipsecd.Client, error) {
+	return ipsecd.Dial(context.Background(), ipsecd.DefaultSocket, ipsecd.AllEvents)
 }
 
 // findIPsecd looks beside this program, then where programs are.
@@ -96,7 +101,7 @@ func (fl *flags) startIPsecd(program string, o daemon.PlaneOptions) (dataplane.B
 			return nil, fmt.Errorf("%s does not listen at %s after %v", program, ipsecd.DefaultSocket, startTime)
 		case <-time.After(10 * time.Millisecond):
 		}
-		if c, err := ipsecd.Dial(ipsecd.DefaultSocket); err == nil {
+		if c, err := dialIPsecd(); err == nil {
 			return c, nil
 		}
 	}

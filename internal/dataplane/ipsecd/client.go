@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"oakley/internal/dataplane"
-	"oakley/internal/ipsec"
 )
 
 // DefaultSocket is where the process listens.
@@ -21,12 +20,12 @@ const DefaultSocket = "/var/run/ipsecd.sock"
 // Client is a data plane in another process.
 type Client struct {
 	path      string
-	c         *net.UnixConn
+	c         net.Conn
 	info      dataplane.Info
 	transient bool
 
-	events chan dataplane.Event
-	queue  chan dataplane.Event // between the reader, who never waits, and events
+	events  chan dataplane.Event
+	backlog *backlog[dataplane.Event] // between the reader, who never waits, and events
 
 	wr sync.Mutex // of c
 
@@ -34,7 +33,6 @@ type Client struct {
 	last   uint64
 	calls  map[uint64]chan *answer
 	broken error // why the connection is of no use any more
-	lost   bool  // an event was
 
 	done    chan struct{}
 	wg      sync.WaitGroup
@@ -42,47 +40,103 @@ type Client struct {
 	closed  error
 }
 
-var _ dataplane.Backend = (*Client)(nil)
+var (
+	_ dataplane.Backend = (*Client)(nil)
+	_ dataplane.Monitor = (*Client)(nil)
+)
 
 // clientEvents is how many events wait for a slow reader.
 const clientEvents = 4096
 
-// Dial connects to a process that listens at path. The error is fs.ErrNotExist or
-// ECONNREFUSED when there is none.
-func Dial(path string) (*Client, error) {
-	c, err := connect(path)
+// Dial connects to a process that listens at path and registers for events; a
+// tool that only asks and tells takes NoEvents, and its Events are just closed at
+// the end. The error is fs.ErrNotExist or ECONNREFUSED when no process listens.
+func Dial(ctx context.Context, path string, want Events) (*Client, error) {
+	c, err := connect(ctx, path)
 	if err != nil {
 		return nil, err
 	}
+	return newClient(ctx, c, path, want)
+}
+
+// newClient greets the process at the other end of c.
+func newClient(ctx context.Context, c net.Conn, path string, want Events) (*Client, error) {
 	p := &Client{
-		path: path, c: c, calls: map[uint64]chan *answer{},
-		events: make(chan dataplane.Event, 16), queue: make(chan dataplane.Event, clientEvents), done: make(chan struct{}),
+		path: path, c: c, calls: map[uint64]chan *answer{}, done: make(chan struct{}),
+		events:  make(chan dataplane.Event, 16),
+		backlog: newBacklog(clientEvents, func(int) dataplane.Event { return dataplane.Lost{} }),
 	}
 	p.wg.Go(p.read)
 	p.wg.Go(p.pass)
-	ctx, cancel := context.WithTimeout(context.Background(), helloTime)
+	ctx, cancel := context.WithTimeout(ctx, helloTime)
 	defer cancel()
-	a, err := p.call(ctx, &request{Op: opHello, Version: version})
-	if err == nil && (a.Info == nil || a.Version != version) {
-		err = fmt.Errorf("it speaks version %d, this is version %d", a.Version, version)
-	}
-	if err == nil {
-		p.info, p.transient = *a.Info, a.Transient
-		p.info.Detail = fmt.Sprintf("process at %s: %s, %s", path, p.info.Name, p.info.Detail)
-		p.info.Name, p.info.OutlivesUs = "ipsecd", true
-		_, err = p.call(ctx, &request{Op: opRegister})
-	}
-	if err != nil {
+	if err := p.greet(ctx, want); err != nil {
 		p.Close()
 		return nil, fmt.Errorf("the data plane at %s: %w", path, err)
 	}
 	return p, nil
 }
 
-func connect(path string) (*net.UnixConn, error) {
-	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Net: "unix", Name: path})
+func (p *Client) greet(ctx context.Context, want Events) error {
+	a, err := p.call(ctx, &request{Op: opHello, Version: version})
+	if err != nil {
+		return err
+	}
+	if a.Info == nil || a.Version != version {
+		return fmt.Errorf("it speaks version %d, this is version %d: are client and server of one release?", a.Version, version)
+	}
+	p.info, p.transient = *a.Info, a.Transient
+	p.info.Detail = fmt.Sprintf("process at %s: %s, %s", p.path, p.info.Name, p.info.Detail)
+	p.info.Name, p.info.OutlivesUs = "ipsecd", true
+	if want == NoEvents {
+		return nil
+	}
+	_, err = p.call(ctx, &request{Op: opRegister, Events: want})
+	return err
+}
+
+func connect(ctx context.Context, path string) (net.Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the data plane: %w", err)
+	}
+	return c, nil
+}
+
+// open connects for one purpose alone, which the first request says.
+func open(ctx context.Context, path string, r *request) (net.Conn, error) {
+	c, err := connect(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	r.ID, r.Version = 1, version
+	end := time.Now().Add(opTime)
+	if d, ok := ctx.Deadline(); ok && d.Before(end) {
+		end = d
+	}
+	_ = c.SetDeadline(end)
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var a answer
+	f, err := frame(r)
+	if err == nil {
+		_, err = c.Write(f)
+	}
+	if err == nil {
+		err = readFrame(c, &a)
+	}
+	switch {
+	case err == nil && a.Error != "":
+		err = &remoteError{a.Error, a.Kind}
+	case err == nil && a.Version != version:
+		err = fmt.Errorf("it speaks version %d, this is version %d: are client and server of one release?", a.Version, version)
+	case err == nil:
+		err = c.SetDeadline(time.Time{})
+	}
+	if err = errors.Join(err, ctx.Err()); err != nil {
+		c.Close()
+		return nil, err
 	}
 	return c, nil
 }
@@ -96,7 +150,7 @@ func (p *Client) read() {
 			return
 		}
 		if a.Event != nil {
-			p.event(a.Event)
+			p.backlog.put(a.Event.value())
 			continue
 		}
 		p.mu.Lock()
@@ -105,52 +159,36 @@ func (p *Client) read() {
 			delete(p.calls, a.ID)
 		}
 		p.mu.Unlock()
-		if ch != nil { // else nobody waits any more
-			ch <- &a
+		if ch == nil {
+			continue // nobody waits any more
+		}
+		select {
+		case ch <- &a:
+		case <-p.done:
+			return
 		}
 	}
 }
 
-// event queues an event; one that finds no room is lost, and Lost says so.
-func (p *Client) event(e *event) {
-	var v dataplane.Event
+// value is the event as data planes tell it.
+func (e *event) value() dataplane.Event {
 	switch {
 	case e.Acquire != nil:
-		v = *e.Acquire
+		return *e.Acquire
 	case e.Expire != nil:
-		v = *e.Expire
+		return *e.Expire
 	case e.Mapping != nil:
-		v = *e.Mapping
-	default:
-		v = dataplane.Lost{}
+		return *e.Mapping
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.lost {
-		select {
-		case p.queue <- dataplane.Lost{}:
-			p.lost = false
-		default:
-		}
-	}
-	select {
-	case p.queue <- v:
-	default:
-		p.lost = true
-	}
+	return dataplane.Lost{}
 }
 
 // pass closes events when there will be none.
 func (p *Client) pass() {
 	defer close(p.events)
-	for {
+	for e, ok := p.backlog.next(); ok; e, ok = p.backlog.next() {
 		select {
-		case e := <-p.queue:
-			select {
-			case p.events <- e:
-			case <-p.done:
-				return
-			}
+		case p.events <- e:
 		case <-p.done:
 			return
 		}
@@ -165,6 +203,7 @@ func (p *Client) fail(err error) {
 		return
 	}
 	p.broken = err
+	p.backlog.end()
 	close(p.done)
 }
 
@@ -184,19 +223,30 @@ func (p *Client) start(r *request) (chan *answer, error) {
 	}
 	p.last++
 	r.ID = p.last
-	p.calls[r.ID] = ch
 	p.mu.Unlock()
 	f, err := frame(r)
-	if err == nil {
-		p.wr.Lock()
-		_, err = p.c.Write(f)
-		p.wr.Unlock()
-	}
 	if err != nil {
-		p.forget(r.ID, ch)
 		return nil, fmt.Errorf("asking the data plane at %s: %w", p.path, err)
 	}
+	p.mu.Lock()
+	p.calls[r.ID] = ch
+	p.mu.Unlock()
+	if err := p.write(f); err != nil {
+		// Part of it may be there: nothing more can be said on this connection.
+		err = fmt.Errorf("%w: asking the data plane at %s: %w", dataplane.ErrClosed, p.path, err)
+		p.fail(err)
+		p.c.Close()
+		return nil, err
+	}
 	return ch, nil
+}
+
+func (p *Client) write(f []byte) error {
+	p.wr.Lock()
+	defer p.wr.Unlock()
+	_ = p.c.SetWriteDeadline(time.Now().Add(writeTime))
+	_, err := p.c.Write(f)
+	return err
 }
 
 // forget drops the answers of a call that nobody waits for any more.
@@ -205,7 +255,7 @@ func (p *Client) forget(id uint64, ch chan *answer) {
 	delete(p.calls, id)
 	p.mu.Unlock()
 	select {
-	case <-ch:
+	case <-ch: // makes room for one that the reader holds already
 	default:
 	}
 }
@@ -243,112 +293,7 @@ func (p *Client) call(ctx context.Context, r *request) (last *answer, err error)
 	return last, err
 }
 
-// Info says what the data plane could do when we connected.
-func (p *Client) Info() dataplane.Info { return p.info }
-
-// AllocSPI reserves an SPI.
-func (p *Client) AllocSPI(ctx context.Context, r dataplane.SPIRequest) (ipsec.SPI, error) {
-	a, err := p.call(ctx, &request{Op: opAlloc, SPI: &r})
-	if err != nil {
-		return 0, err
-	}
-	return a.SPI, nil
-}
-
-// AddSA makes an SA live.
-func (p *Client) AddSA(ctx context.Context, sa *ipsec.SA) error {
-	_, err := p.call(ctx, &request{Op: opAdd, SA: sa})
-	return err
-}
-
-// UpdateSA changes an SA.
-func (p *Client) UpdateSA(ctx context.Context, id ipsec.SAID, u ipsec.SAUpdate) error {
-	_, err := p.call(ctx, &request{Op: opUpdate, Name: &id, Update: &u})
-	return err
-}
-
-// DeleteSA removes an SA or gives back an SPI.
-func (p *Client) DeleteSA(ctx context.Context, id ipsec.SAID) error {
-	_, err := p.call(ctx, &request{Op: opDelete, Name: &id})
-	return err
-}
-
-// GetSA tells what an SA has done.
-func (p *Client) GetSA(ctx context.Context, id ipsec.SAID) (ipsec.SAState, error) {
-	a, err := p.call(ctx, &request{Op: opGet, Name: &id})
-	if err != nil {
-		return ipsec.SAState{}, err
-	}
-	if a.SA == nil {
-		return ipsec.SAState{}, errors.New("the data plane answered without the SA")
-	}
-	return *a.SA, nil
-}
-
-// ApplyFlows changes the SPD.
-func (p *Client) ApplyFlows(ctx context.Context, changes []ipsec.FlowChange) error {
-	_, err := p.call(ctx, &request{Op: opFlows, Flows: changes})
-	return err
-}
-
-// EndAcquire answers an Acquire.
-func (p *Client) EndAcquire(ctx context.Context, id dataplane.AcquireID, why error) error {
-	r := &request{Op: opEndAcquire, Acquire: id}
-	if why != nil {
-		r.Failed = why.Error()
-		if r.Failed == "" {
-			r.Failed = "no reason was given"
-		}
-	}
-	_, err := p.call(ctx, r)
-	return err
-}
-
-// Dump lists SAs and flows.
-func (p *Client) Dump(ctx context.Context, q dataplane.Query) (st dataplane.State, err error) {
-	first := true
-	err = p.pages(ctx, &request{Op: opDump, Query: &q}, func(a *answer) {
-		if a.State == nil {
-			return
-		}
-		if first {
-			st.Drops, st.Off, first = a.State.Drops, a.State.Off, false
-		}
-		st.SAs = append(st.SAs, a.State.SAs...)
-		st.Flows = append(st.Flows, a.State.Flows...)
-	})
-	if err != nil {
-		return dataplane.State{}, err
-	}
-	return st, nil
-}
-
-// Totals sums up what went through.
-func (p *Client) Totals(ctx context.Context) (dataplane.Totals, error) {
-	a, err := p.call(ctx, &request{Op: opTotals})
-	if err != nil {
-		return dataplane.Totals{}, err
-	}
-	if a.Totals == nil {
-		return dataplane.Totals{}, errors.New("the data plane answered without the totals")
-	}
-	return *a.Totals, nil
-}
-
-// Flush removes the owner's SAs and flows.
-func (p *Client) Flush(ctx context.Context, o ipsec.Owner) error {
-	_, err := p.call(ctx, &request{Op: opFlush, Owner: o})
-	return err
-}
-
-// Enable switches a protocol on or off.
-func (p *Client) Enable(ctx context.Context, proto ipsec.Proto, on bool) error {
-	_, err := p.call(ctx, &request{Op: opEnable, Proto: proto, On: on})
-	return err
-}
-
-// Events tells acquires, expiries and mappings; it is closed when the connection
-// ends.
+// Events tells what was registered for; it is closed when the connection ends.
 func (p *Client) Events() <-chan dataplane.Event { return p.events }
 
 // Close ends the connection. SAs and flows stay. A process that nobody needs any
@@ -356,11 +301,15 @@ func (p *Client) Events() <-chan dataplane.Event { return p.events }
 func (p *Client) Close() error {
 	p.closing.Do(func() {
 		last := p.transient && p.empty()
-		server, _ := peerOf(p.c)
+		server := 0
+		if u, ok := p.c.(*net.UnixConn); ok && last {
+			peer, _ := peerOf(u)
+			server = peer.pid
+		}
 		p.fail(dataplane.ErrClosed)
 		p.closed = p.c.Close()
-		if last && server.pid > 0 {
-			p.await(server.pid)
+		if server > 0 {
+			p.await(server)
 		}
 	})
 	p.wg.Wait()
@@ -374,7 +323,7 @@ const farewell = 5 * time.Second
 func (p *Client) empty() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
-	st, err := p.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
+	st, err := p.Dump(ctx, dataplane.Query{})
 	return err == nil && len(st.SAs)+len(st.Flows) == 0
 }
 

@@ -12,6 +12,7 @@ import (
 	"oakley/internal/dataplane/planetest"
 	"oakley/internal/dataplane/userspace"
 	"oakley/internal/ipsec"
+	"oakley/internal/lab"
 	"oakley/internal/netio"
 	"oakley/internal/tun"
 )
@@ -47,12 +48,28 @@ func serve(t testing.TB, b dataplane.Backend) (path string, s *Server) {
 
 func dial(t testing.TB, path string) *Client {
 	t.Helper()
-	c, err := Dial(path)
+	c, err := Dial(ctx, path, AllEvents)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// dialTool connects as tools do, which take no events.
+func dialTool(t testing.TB, path string) *Client {
+	t.Helper()
+	c, err := Dial(ctx, path, NoEvents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	lab.Eventually(t, patience, what, ok)
 }
 
 func site(t *testing.T, hub *netio.Hub, name, a4, a6 string) *planetest.Site {

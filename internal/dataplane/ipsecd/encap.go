@@ -14,43 +14,18 @@ import (
 
 // encapConn is IKE's side of the encapsulation port: a connection of datagrams.
 type encapConn struct {
-	c     *net.UnixConn
+	c     net.Conn
 	local netip.AddrPort
 	wr    sync.Mutex
 	once  sync.Once
 }
 
 func dialEncap(ctx context.Context, path string, local netip.AddrPort) (dataplane.IKEConn, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	c, err := connect(path)
+	c, err := open(ctx, path, &request{Op: opEncap, Local: local})
 	if err != nil {
-		return nil, err
-	}
-	e := &encapConn{c: c, local: local}
-	var a answer
-	end := time.Now().Add(opTime)
-	if d, ok := ctx.Deadline(); ok {
-		end = d
-	}
-	_ = c.SetDeadline(end)
-	f, err := frame(&request{ID: 1, Op: opEncap, Version: version, Local: local})
-	if err == nil {
-		_, err = c.Write(f)
-	}
-	if err == nil {
-		err = readFrame(c, &a)
-	}
-	_ = c.SetDeadline(time.Time{})
-	if err == nil && a.Error != "" {
-		err = &remoteError{a.Error, a.Kind}
-	}
-	if err != nil {
-		c.Close()
 		return nil, fmt.Errorf("IKE on %s through the data plane at %s: %w", local, path, err)
 	}
-	return e, nil
+	return &encapConn{c: c, local: local}, nil
 }
 
 func (e *encapConn) ReadFrom(b []byte) (n int, remote, local netip.AddrPort, err error) {
@@ -79,8 +54,12 @@ func (e *encapConn) write(d *datagram) error {
 	}
 	e.wr.Lock()
 	defer e.wr.Unlock()
-	_, err = e.c.Write(f)
-	return err
+	_ = e.c.SetWriteDeadline(time.Now().Add(writeTime))
+	if _, err = e.c.Write(f); err != nil {
+		e.c.Close() // part of it may be there
+		return fmt.Errorf("%w: handing IKE's message to the data plane: %w", netio.ErrClosed, err)
+	}
+	return nil
 }
 
 func (e *encapConn) LocalAddr() netip.AddrPort { return e.local }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"oakley/internal/dataplane"
@@ -14,12 +15,15 @@ import (
 
 // Bounds of what clients can take.
 const (
-	maxClients  = 64
-	maxRequests = 64               // a client's, at the same time
-	maxEvents   = 4096             // that wait for a client
+	maxClients  = 256
+	maxOfUser   = 128 // clients of one user who is not root
+	maxRequests = 64  // a client's, at the same time
+	maxEvents   = 4096
+	maxMessages = 8192             // that wait for one who watches
 	opTime      = 20 * time.Second // of a request
 	writeTime   = 10 * time.Second // for a frame that a client does not read
 	helloTime   = 10 * time.Second // until the first request
+	frameTime   = 10 * time.Second // for the rest of a frame that has begun
 )
 
 // errNobody answers acquires when the client that was asked is gone.
@@ -34,12 +38,16 @@ type Server struct {
 	log   *slog.Logger
 	allow func(peer) error
 
-	mu      sync.Mutex
-	clients map[*session]bool
-	waiting map[dataplane.AcquireID]bool // nobody has answered them yet
-	closed  bool
-	left    chan struct{} // a client went
-	wg      sync.WaitGroup
+	mu       sync.Mutex
+	clients  map[*session]bool
+	waiting  map[dataplane.AcquireID]bool // nobody has answered them yet
+	watchers map[*backlog[*dataplane.Message]]bool
+	watched  atomic.Bool // there are watchers
+	closed   bool
+	left     chan struct{} // a client went
+	stop     chan struct{}
+	spis     spis
+	wg       sync.WaitGroup
 }
 
 // NewServer makes a server that lets root, its own user and the members of a
@@ -50,54 +58,59 @@ func NewServer(b dataplane.Backend, group int, log *slog.Logger) *Server {
 	}
 	s := &Server{
 		b: b, log: log, allow: allow(group), clients: map[*session]bool{},
-		waiting: map[dataplane.AcquireID]bool{}, left: make(chan struct{}, 1),
+		waiting: map[dataplane.AcquireID]bool{}, watchers: map[*backlog[*dataplane.Message]]bool{},
+		left: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	s.wg.Go(s.events)
 	return s
 }
 
-// Serve takes clients until the listener is closed.
-func (s *Server) Serve(l *net.UnixListener) error {
-	for {
-		c, err := l.AcceptUnix()
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("the control socket: %w", err)
-		}
-		s.wg.Go(func() { s.client(c) })
-	}
-}
-
 // client serves one connection to its end.
 func (s *Server) client(c *net.UnixConn) {
-	defer c.Close()
 	p, err := peerOf(c)
 	if err == nil {
 		err = s.allow(p)
 	}
 	if err != nil {
+		c.Close()
 		s.log.Warn("a client of the control socket was refused", "err", err)
 		return
 	}
-	x := &session{s: s, c: c, peer: p, out: newOutbox(), slots: make(chan struct{}, maxRequests)}
-	if !s.enter(x) {
-		s.log.Warn("a client of the control socket was refused: there are too many", "clients", maxClients, "peer", p)
+	s.converse(c, p)
+}
+
+// converse serves a client that may be here.
+func (s *Server) converse(c net.Conn, p peer) {
+	defer c.Close()
+	x := newSession(s, c, p)
+	if err := s.enter(x); err != nil {
+		s.log.Warn("a client of the control socket was refused", "err", err, "peer", p)
 		return
 	}
 	defer s.leave(x)
 	x.run()
 }
 
-func (s *Server) enter(x *session) bool {
+func (s *Server) enter(x *session) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.clients) >= maxClients {
-		return false
+	if s.closed {
+		return dataplane.ErrClosed
+	}
+	if len(s.clients) >= maxClients {
+		return fmt.Errorf("there are %d clients already", maxClients)
+	}
+	n := 0
+	for o := range s.clients {
+		if o.peer.uid == x.peer.uid {
+			n++
+		}
+	}
+	if x.peer.uid != 0 && n >= maxOfUser {
+		return fmt.Errorf("user %d has %d clients already", x.peer.uid, maxOfUser)
 	}
 	s.clients[x] = true
-	return true
+	return nil
 }
 
 func (s *Server) leave(x *session) {
@@ -114,16 +127,17 @@ func (s *Server) leave(x *session) {
 	for _, id := range lost {
 		s.endAcquire(id, errNobody)
 	}
+	s.giveBack(x)
 	select {
 	case s.left <- struct{}{}:
 	default:
 	}
 }
 
-// anybody tells whether a client is registered for events. Called with mu held.
+// anybody tells whether a client takes acquires. Called with mu held.
 func (s *Server) anybody() bool {
 	for x := range s.clients {
-		if x.registered {
+		if x.wants&Acquires != 0 {
 			return true
 		}
 	}
@@ -149,24 +163,25 @@ func (s *Server) Clients() int {
 // events hands the data plane's events to the clients that want them.
 func (s *Server) events() {
 	for e := range s.b.Events() {
-		a := &answer{Event: &event{}}
+		s.tell(one(func() *dataplane.Message { return messageOf(e) }))
+		ev, kind := &event{}, AllEvents
 		var asked dataplane.AcquireID
 		switch e := e.(type) {
 		case dataplane.Acquire:
-			a.Event.Acquire, asked = &e, e.ID
+			ev.Acquire, asked, kind = &e, e.ID, Acquires
 		case dataplane.Expire:
-			a.Event.Expire = &e
+			ev.Expire, kind = &e, Expiries
 		case dataplane.Mapping:
-			a.Event.Mapping = &e
+			ev.Mapping, kind = &e, Mappings
 		case dataplane.Lost:
-			a.Event.Lost = true
+			ev.Lost = true
 		}
 		s.mu.Lock()
 		heard := false
 		for x := range s.clients {
-			if x.registered {
+			if x.wants&kind != 0 {
 				heard = true
-				x.out.event(a)
+				x.events.put(ev)
 			}
 		}
 		if heard && asked != 0 {
@@ -190,6 +205,9 @@ func (s *Server) answered(id dataplane.AcquireID) {
 // closed, has to be closed before or to end its events soon.
 func (s *Server) Close() {
 	s.mu.Lock()
+	if !s.closed {
+		close(s.stop)
+	}
 	s.closed = true
 	for x := range s.clients {
 		x.c.Close()

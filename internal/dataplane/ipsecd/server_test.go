@@ -155,6 +155,16 @@ func TestAcquiresOfADeadClientFail(t *testing.T) {
 	}
 	r.Inject(dataplane.Acquire{ID: 1})
 	ended("went away") // nobody is there
+	dialTool(t, path)
+	others, err := Dial(ctx, path, Expiries|Mappings)
+	must(t, err)
+	defer others.Close()
+	r.Inject(dataplane.Acquire{ID: 1})
+	ended("went away") // nobody who wants acquires is there
+	r.Inject(dataplane.Expire{Hard: true})
+	if e := <-others.Events(); e != (dataplane.Expire{Hard: true}) {
+		t.Errorf("%+v was told", e)
+	}
 	c := dial(t, path)
 	r.Inject(dataplane.Acquire{ID: 2})
 	<-c.Events()
@@ -164,7 +174,7 @@ func TestAcquiresOfADeadClientFail(t *testing.T) {
 	<-c.Events()
 	c.Close()
 	ended("went away")
-	lab.Eventually(t, patience, "the client has gone", func() bool { return s.Clients() == 0 })
+	lab.Eventually(t, patience, "the client has gone", func() bool { return s.Clients() == 2 })
 }
 
 func TestErrorsKeepTheirMeaning(t *testing.T) {

@@ -5,8 +5,8 @@
 // Both sides send frames: four bytes of length and a JSON document, which has a
 // bound. A client asks, the server answers with the request's number, in any
 // order; an answer may come in pages. Events come unasked to clients that
-// registered. A connection that asks for IKE's side of the encapsulation port
-// carries that and nothing else from then on.
+// registered for their kind. A connection that begins by asking for IKE's side of
+// the encapsulation port, or to watch, carries that and nothing else.
 package ipsecd
 
 import (
@@ -23,7 +23,7 @@ import (
 )
 
 // version is that of the protocol: both sides have to have the same.
-const version = 1
+const version = 2
 
 // maxFrame bounds a frame in bytes. A transaction of flows is the largest
 // request.
@@ -50,6 +50,22 @@ const (
 	opEnable     operation = "enable"
 	opRegister   operation = "register"
 	opEncap      operation = "encap"
+	opMonitor    operation = "monitor"
+)
+
+// Events are kinds of events, added up.
+type Events uint8
+
+// Kinds of events. Whoever takes Acquires has to answer each, or to end: one that
+// nobody answers holds its flow's packets back until it is given up. Lost is told
+// to all that take any.
+const (
+	Acquires Events = 1 << iota
+	Expiries
+	Mappings
+
+	NoEvents  Events = 0
+	AllEvents        = Acquires | Expiries | Mappings
 )
 
 // request is what a client sends. What its operation does not need is absent.
@@ -61,7 +77,7 @@ type request struct {
 	SA      *ipsec.SA             `json:",omitempty"`
 	Name    *ipsec.SAID           `json:",omitempty"`
 	Update  *ipsec.SAUpdate       `json:",omitempty"`
-	Flows   []ipsec.FlowChange    `json:",omitempty"`
+	Flows   flowChanges           `json:",omitempty"`
 	Acquire dataplane.AcquireID   `json:",omitempty"`
 	Failed  string                `json:",omitempty"` // of an acquire; empty: SAs are there
 	Query   *dataplane.Query      `json:",omitempty"`
@@ -69,6 +85,7 @@ type request struct {
 	Proto   ipsec.Proto           `json:",omitempty"`
 	On      bool                  `json:",omitempty"`
 	Local   netip.AddrPort        `json:",omitzero"`
+	Events  Events                `json:",omitempty"`
 }
 
 // answer is what the server sends: to a request, or an event when ID is 0.
@@ -87,6 +104,38 @@ type answer struct {
 	State     *dataplane.State  `json:",omitempty"`
 	Event     *event            `json:",omitempty"`
 	Totals    *dataplane.Totals `json:",omitempty"`
+}
+
+// maxChanges bounds a transaction of flows: a few bytes of JSON can stand for much
+// memory.
+const maxChanges = 1 << 16
+
+// flowChanges is a transaction over the SPD.
+type flowChanges []ipsec.FlowChange
+
+// UnmarshalJSON stops where there are too many.
+func (c *flowChanges) UnmarshalJSON(b []byte) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
+		return fmt.Errorf("flows are %v, expected a list", t)
+	}
+	for *c = nil; d.More(); {
+		if len(*c) >= maxChanges {
+			return fmt.Errorf("more than %d changes of flows in one request", maxChanges)
+		}
+		var one ipsec.FlowChange
+		if err := d.Decode(&one); err != nil {
+			return err
+		}
+		*c = append(*c, one)
+	}
+	return nil
+}
+
+// first tells whether a connection may begin with a request.
+func (r *request) first() bool {
+	return r.Op == opHello || r.Op == opEncap || r.Op == opMonitor
 }
 
 // event is one of its fields.
@@ -165,6 +214,9 @@ func readFrame(r io.Reader, v any) error {
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
 		return fmt.Errorf("a frame that is no %T: %w", v, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("a frame in which more follows a %T", v)
 	}
 	return nil
 }
