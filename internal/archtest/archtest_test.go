@@ -72,6 +72,7 @@ var onlyImports = map[string][]string{
 	"skipjack":  {},
 	"icv":       {"ipsec"},
 	"ah":        {"icv", "ipsec"},
+	"inet":      {"ipsec"},
 	"ipcomp":    {"ipsec"},
 	"isakmp":    {"doi"},
 	"ipsec":     {"doi"},

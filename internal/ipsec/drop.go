@@ -27,13 +27,14 @@ const (
 	DropDisabled         // ESP or AH is switched off
 	DropCompression      // IPComp that does not unpack, or that nobody agreed on
 	DropReassembly       // fragments that overlap, never became whole, or were too many
+	DropCongestion       // met congestion outside, and its ends know no marks for that (RFC 6040 section 4.2)
 	DropEnd
 )
 
 var drops = [DropEnd]string{
 	"none", "malformed", "short", "unknown SPI", "replay", "authentication", "padding", "next header", "selector",
 	"clear text", "no SA", "deny", "no flow", "queue full", "sequence end", "expired", "too big", "send",
-	"wrong SA", "switched off", "decompression", "reassembly",
+	"wrong SA", "switched off", "decompression", "reassembly", "congestion",
 }
 
 func (d Drop) String() string {

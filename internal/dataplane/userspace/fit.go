@@ -3,6 +3,7 @@ package userspace
 import (
 	"encoding/binary"
 
+	"oakley/internal/inet"
 	"oakley/internal/ipsec"
 )
 
@@ -17,7 +18,7 @@ func fit(chain []*outSA, path int) int {
 	w := wrapping{}
 	for i, sa := range chain {
 		if w.opens(sa) {
-			added[i] = headerLen(sa.sa.Src.Is6())
+			added[i] = inet.HeaderLen(sa.sa.Src.Is6())
 			w.tunnel, w.src, w.dst = true, sa.sa.Src, sa.sa.ID.Dst
 		}
 	}
@@ -25,7 +26,7 @@ func fit(chain []*outSA, path int) int {
 	for i := len(chain) - 1; i >= 0; i-- {
 		sa := chain[i]
 		v6 := sa.sa.Src.Is6()
-		switch head := headerLen(v6); {
+		switch head := inet.HeaderLen(v6); {
 		case sa.t != nil:
 			if sa.sa.Encap != nil {
 				room -= udpLen
@@ -113,7 +114,7 @@ func piece(dst, pkt []byte, at int) (n, next int) {
 	}
 	n = head + copy(dst[head:], data)
 	binary.BigEndian.PutUint16(dst[6:], where&^dontFragment+uint16(at/8))
-	mend(dst[:n])
+	inet.Mend(dst[:n])
 	return n, next
 }
 

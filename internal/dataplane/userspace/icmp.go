@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"oakley/internal/inet"
 	"oakley/internal/ipsec"
 )
 
@@ -46,10 +47,10 @@ func (p *Plane) tooBig(s *sender, sa *outSA, pkt []byte, room int, now int64) bo
 	}
 	from := p.ownAddr(sa.sa.Src, v6)
 	if from.IsValid() && p.plain[family] != nil {
-		s.whole(family, packetTooBig(pkt, from, room), netip.AddrPortFrom(source(pkt), 0))
+		s.whole(family, packetTooBig(pkt, from, room), netip.AddrPortFrom(inet.Source(pkt), 0))
 		return true
 	}
-	p.toDevice([][]byte{packetTooBig(pkt, destination(pkt), room)})
+	p.toDevice([][]byte{packetTooBig(pkt, inet.Destination(pkt), room)})
 	return true
 }
 
@@ -76,9 +77,10 @@ func packetTooBig(pkt []byte, from netip.Addr, room int) []byte {
 		b[0] = 2
 		binary.BigEndian.PutUint32(b[4:], uint32(room))
 		copy(b[8:], pkt)
-		putHeader(msg, from, source(pkt), protoICMP6, 0, outerTTL, false, 0)
-		pseudo := sum(msg[8:40], uint32(len(b))+protoICMP6)
-		binary.BigEndian.PutUint16(b[2:], ^fold(sum(b, pseudo)))
+		h := inet.Header{Src: from, Dst: inet.Source(pkt), Proto: protoICMP6, TTL: outerTTL}
+		h.Put(msg)
+		pseudo := inet.Sum(msg[8:40], uint32(len(b))+protoICMP6)
+		binary.BigEndian.PutUint16(b[2:], ^inet.Fold(inet.Sum(b, pseudo)))
 		return msg
 	}
 	msg := make([]byte, min(20+8+len(pkt), leastMTU4))
@@ -86,8 +88,9 @@ func packetTooBig(pkt []byte, from netip.Addr, room int) []byte {
 	b[0], b[1] = 3, 4
 	binary.BigEndian.PutUint16(b[6:], uint16(room))
 	copy(b[8:], pkt)
-	putHeader(msg, from, source(pkt), protoICMP, 0, outerTTL, false, 1)
-	binary.BigEndian.PutUint16(b[2:], ^fold(sum(b, 0)))
+	h := inet.Header{Src: from, Dst: inet.Source(pkt), Proto: protoICMP, TTL: outerTTL, ID: 1}
+	h.Put(msg)
+	binary.BigEndian.PutUint16(b[2:], ^inet.Fold(inet.Sum(b, 0)))
 	return msg
 }
 
@@ -107,7 +110,7 @@ var errors4 = [256]bool{3: true, 4: true, 5: true, 11: true, 12: true}
 // 2.4). RFC 4443 would let us answer multicast; a group whose members lie behind
 // many tunnels would answer once for each.
 func answerable(pkt []byte) bool {
-	src, dst := source(pkt), destination(pkt)
+	src, dst := inet.Source(pkt), inet.Destination(pkt)
 	for _, a := range [...]netip.Addr{src, dst} {
 		if a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() || a == broadcast {
 			return false

@@ -8,6 +8,7 @@ import (
 
 	"oakley/internal/dataplane"
 	"oakley/internal/esp"
+	"oakley/internal/inet"
 	"oakley/internal/ipsec"
 	"oakley/internal/netio"
 )
@@ -175,8 +176,8 @@ func (w *inWork) datagram(b []byte, m *netio.Received, now int64) {
 }
 
 func (w *inWork) notice(drop ipsec.Drop, sa *inSA, b []byte, remote, local netip.AddrPort, now int64) {
-	if drop == ipsec.DropReplay {
-		return // an ordinary thing on a network that repeats or reorders
+	if drop == ipsec.DropReplay || drop == ipsec.DropCongestion {
+		return // ordinary things on a network that repeats, reorders or is busy
 	}
 	if n, ok := w.p.notices[drop].allow(now, noticeEvery); ok {
 		if sa != nil {
@@ -299,8 +300,8 @@ func (o *opened) accept(p *Plane, sa *inSA, inner []byte, next, tos uint8, seq u
 	if !o.belongs(p, sa) {
 		return ipsec.DropWrongSA
 	}
-	if tos&ecnMask != 0 && !inward(inner[:o.info.TotalLen], tos) {
-		return ipsec.DropMalformed
+	if tos&inet.MarkMask != 0 && !inet.Inward(inner[:o.info.TotalLen], tos) {
+		return ipsec.DropCongestion
 	}
 	if !p.opt.NoClampMSS {
 		clampMSS(inner[:o.info.TotalLen], &o.info, p.dev.MTU())

@@ -3,6 +3,7 @@ package userspace
 import (
 	"encoding/binary"
 
+	"oakley/internal/inet"
 	"oakley/internal/ipsec"
 )
 
@@ -20,7 +21,7 @@ func clampMSS(pkt []byte, info *ipsec.PacketInfo, mtu int) {
 	if tcp[13]&flagSYN == 0 || head < 20 || head > len(tcp) {
 		return
 	}
-	most := mtu - headerLen(info.Version == 6) - 20
+	most := mtu - inet.HeaderLen(info.Version == 6) - 20
 	for i := 20; i < head; {
 		switch {
 		case tcp[i] == optEnd:
@@ -38,16 +39,16 @@ func clampMSS(pkt []byte, info *ipsec.PacketInfo, mtu int) {
 		if int(binary.BigEndian.Uint16(tcp[i+2:])) <= most {
 			return
 		}
-		was := fold(sum(tcp[i:][:4], 0))
+		was := inet.Fold(inet.Sum(tcp[i:][:4], 0))
 		if i&1 == 1 {
 			was = was<<8 | was>>8
 		}
 		binary.BigEndian.PutUint16(tcp[i+2:], uint16(most))
-		is := fold(sum(tcp[i:][:4], 0))
+		is := inet.Fold(inet.Sum(tcp[i:][:4], 0))
 		if i&1 == 1 {
 			is = is<<8 | is>>8
 		}
-		s := fold(uint32(^binary.BigEndian.Uint16(tcp[16:])) + uint32(^was) + uint32(is))
+		s := inet.Fold(uint32(^binary.BigEndian.Uint16(tcp[16:])) + uint32(^was) + uint32(is))
 		binary.BigEndian.PutUint16(tcp[16:], ^s)
 		return
 	}

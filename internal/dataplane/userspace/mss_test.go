@@ -5,12 +5,13 @@ import (
 	"net/netip"
 	"testing"
 
+	"oakley/internal/inet"
 	"oakley/internal/ipsec"
 )
 
 // syn is a SYN with these options and a right checksum.
 func syn(v6 bool, flags uint8, options []byte) []byte {
-	h := headerLen(v6)
+	h := inet.HeaderLen(v6)
 	pkt := make([]byte, h+20+len(options))
 	tcp := pkt[h:]
 	tcp[12], tcp[13] = uint8(5+len(options)/4)<<4, flags
@@ -19,7 +20,7 @@ func syn(v6 bool, flags uint8, options []byte) []byte {
 	if v6 {
 		src, dst = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 	}
-	putHeader(pkt, src, dst, 6, 0, 64, true, 1)
+	(&inet.Header{Src: src, Dst: dst, Proto: 6, TTL: 64, DontFrag: true, ID: 1}).Put(pkt)
 	binary.BigEndian.PutUint16(tcp[16:], ^tcpSum(pkt, h))
 	return pkt
 }
@@ -30,7 +31,7 @@ func tcpSum(pkt []byte, h int) uint16 {
 	if h == 40 {
 		at = 8
 	}
-	return fold(sum(pkt[at:h], sum(pkt[h:], uint32(len(pkt)-h)+6)))
+	return inet.Fold(inet.Sum(pkt[at:h], inet.Sum(pkt[h:], uint32(len(pkt)-h)+6)))
 }
 
 func TestSegmentSizesFitTheDevice(t *testing.T) {
@@ -52,7 +53,7 @@ func TestSegmentSizesFitTheDevice(t *testing.T) {
 		{"a length of nothing", false, 2, []byte{8, 0, 2, 4}, []byte{8, 0, 2, 4}},
 	} {
 		pkt := syn(c.v6, c.flags, c.options)
-		h := headerLen(c.v6)
+		h := inet.HeaderLen(c.v6)
 		var info ipsec.PacketInfo
 		if d := ipsec.ParsePacket(pkt, &info); d != ipsec.DropNone {
 			t.Fatal(c.name, d)

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"oakley/internal/inet"
 	"oakley/internal/ipsec"
 	"oakley/internal/netio"
 	"oakley/internal/tun"
@@ -225,7 +226,7 @@ func (p *Plane) protect(s *sender, sa *outSA, buf []byte, off, n int, version ui
 		s.later(sa, buf[off:][:n], next, seq)
 		return
 	}
-	tos := outward(tosOf(buf[off:]))
+	tos := outward(inet.TOS(buf[off:]))
 	pkt, err := sa.t.Seal(buf, off, n, next, seq)
 	if err != nil {
 		sa.drops.add(ipsec.DropTooBig)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"oakley/internal/ah"
+	"oakley/internal/inet"
 	"oakley/internal/ipcomp"
 	"oakley/internal/ipsec"
 	"oakley/internal/netio"
@@ -59,7 +60,7 @@ func (w *inWork) whole(u *unwrapping, proto uint8, data []byte, m *netio.Receive
 	size := len(m.Packet)
 	v6 := m.Local.Addr().Is6()
 	if m.Packet == nil {
-		size = headerLen(v6) + len(data)
+		size = inet.HeaderLen(v6) + len(data)
 	}
 	if size > 65535 || !w.take(u, size) {
 		return false
@@ -72,8 +73,9 @@ func (w *inWork) whole(u *unwrapping, proto uint8, data []byte, m *netio.Receive
 	if ttl == 0 {
 		ttl = outerTTL
 	}
-	copy(u.c.bytes()[headerLen(v6):], data)
-	putHeader(u.c.bytes(), m.Remote.Addr().WithZone(""), m.Local.Addr().WithZone(""), proto, m.TOS, ttl, false, 0)
+	copy(u.c.bytes()[inet.HeaderLen(v6):], data)
+	outer := inet.Header{Src: m.Remote.Addr().WithZone(""), Dst: m.Local.Addr().WithZone(""), Proto: proto, TOS: m.TOS, TTL: ttl}
+	outer.Put(u.c.bytes())
 	return true
 }
 
@@ -102,7 +104,7 @@ func (w *inWork) peel(u *unwrapping, sa *inSA, m *netio.Received, now int64) ips
 		return ipsec.DropExpired
 	}
 	pkt := u.c.bytes()
-	s, ok := last(pkt)
+	s, ok := inet.Last(pkt)
 	if !ok {
 		return ipsec.DropMalformed
 	}
@@ -129,9 +131,9 @@ func (sa *inSA) number(low uint32) (seq uint64, ok bool) {
 	return seq, sa.window.Check(seq)
 }
 
-func (w *inWork) peelESP(u *unwrapping, sa *inSA, s spot, m *netio.Received, now int64) ipsec.Drop {
+func (w *inWork) peelESP(u *unwrapping, sa *inSA, s inet.Spot, m *netio.Received, now int64) ipsec.Drop {
 	pkt := u.c.bytes()
-	_, low, ok := parseESP(pkt[s.at:])
+	_, low, ok := parseESP(pkt[s.At:])
 	if !ok {
 		return ipsec.DropShort
 	}
@@ -139,7 +141,7 @@ func (w *inWork) peelESP(u *unwrapping, sa *inSA, s spot, m *netio.Received, now
 	if !ok {
 		return ipsec.DropReplay
 	}
-	inner, next, d := sa.t.Open(pkt[s.at:], uint32(seq>>32))
+	inner, next, d := sa.t.Open(pkt[s.At:], uint32(seq>>32))
 	if d != ipsec.DropNone {
 		return d
 	}
@@ -153,14 +155,14 @@ func (w *inWork) peelESP(u *unwrapping, sa *inSA, s spot, m *netio.Received, now
 		u.dummy = true
 		return ipsec.DropNone
 	}
-	pkt[s.next] = next
+	pkt[s.Next] = next
 	h := sa.t.HeaderLen()
-	copy(pkt[h:], pkt[:s.at])
+	copy(pkt[h:], pkt[:s.At])
 	u.c.off += h
-	u.c.n = s.at + len(inner)
-	mend(u.c.bytes())
+	u.c.n = s.At + len(inner)
+	inet.Mend(u.c.bytes())
 	if sa.sa.Encap != nil && sa.sa.Mode == ipsec.Transport {
-		mendChecksum(u.c.bytes()[s.at:], next, sa, m)
+		mendChecksum(u.c.bytes()[s.At:], next, sa, m)
 	}
 	return ipsec.DropNone
 }
@@ -187,7 +189,7 @@ func (w *inWork) peelAH(u *unwrapping, sa *inSA) ipsec.Drop {
 	return ipsec.DropNone
 }
 
-func (w *inWork) peelIPComp(u *unwrapping, sa *inSA, s spot, m *netio.Received) ipsec.Drop {
+func (w *inWork) peelIPComp(u *unwrapping, sa *inSA, s inet.Spot, m *netio.Received) ipsec.Drop {
 	if u.n == 0 && u.proto != ipsec.ProtoIPComp {
 		return ipsec.DropNone // it did not shrink
 	}
@@ -195,24 +197,24 @@ func (w *inWork) peelIPComp(u *unwrapping, sa *inSA, s spot, m *netio.Received) 
 		w.restored = make([]byte, maxRestored)
 	}
 	old := u.c.bytes()
-	payload, next, d := ipcomp.Decompress(w.restored, old[s.at:])
+	payload, next, d := ipcomp.Decompress(w.restored, old[s.At:])
 	if d != ipsec.DropNone {
 		return d
 	}
-	if s.at+len(payload) > 65535 {
+	if s.At+len(payload) > 65535 {
 		return ipsec.DropCompression
 	}
-	head := w.head[:copy(w.head[:], old[:s.at])]
-	if len(head) < s.at || !w.take(u, s.at+len(payload)) {
+	head := w.head[:copy(w.head[:], old[:s.At])]
+	if len(head) < s.At || !w.take(u, s.At+len(payload)) {
 		return ipsec.DropCompression
 	}
 	pkt := u.c.bytes()
 	copy(pkt, head)
-	copy(pkt[s.at:], payload)
-	pkt[s.next] = next
-	mend(pkt)
+	copy(pkt[s.At:], payload)
+	pkt[s.Next] = next
+	inet.Mend(pkt)
 	if sa.sa.Mode == ipsec.Transport { // ESP has not seen the checksum
-		mendChecksum(pkt[s.at:], next, sa, m)
+		mendChecksum(pkt[s.At:], next, sa, m)
 	}
 	return ipsec.DropNone
 }
@@ -229,14 +231,14 @@ func (w *inWork) following(u *unwrapping, sa *inSA, now int64) (*inSA, ipsec.Dro
 		}
 	}
 	for {
-		s, ok := last(u.c.bytes())
+		s, ok := inet.Last(u.c.bytes())
 		if !ok {
 			if len(rest) == 0 && !u.tunnel {
 				return nil, ipsec.DropNone // arrive looks at it
 			}
 			return nil, ipsec.DropMalformed
 		}
-		proto := u.c.bytes()[s.next]
+		proto := u.c.bytes()[s.Next]
 		// A packet that did not shrink comes without IPComp.
 		for len(rest) > 0 && rest[len(rest)-1].id.Proto == ipsec.ProtoIPComp && proto != uint8(ipsec.ProtoIPComp) {
 			skipped := rest[len(rest)-1]
@@ -273,8 +275,8 @@ func (w *inWork) following(u *unwrapping, sa *inSA, now int64) (*inSA, ipsec.Dro
 }
 
 // sameSPI tells whether an IPsec header names this SA.
-func sameSPI(pkt []byte, s spot, sa *inSA) bool {
-	b := pkt[s.at:]
+func sameSPI(pkt []byte, s inet.Spot, sa *inSA) bool {
+	b := pkt[s.At:]
 	switch sa.id.Proto {
 	case ipsec.ProtoESP:
 		return len(b) >= 4 && ipsec.SPI(binary.BigEndian.Uint32(b)) == sa.id.SPI
@@ -287,18 +289,18 @@ func sameSPI(pkt []byte, s spot, sa *inSA) bool {
 }
 
 // strip takes the outer header off.
-func (u *unwrapping) strip(s spot, proto uint8) ipsec.Drop {
+func (u *unwrapping) strip(s inet.Spot, proto uint8) ipsec.Drop {
 	pkt := u.c.bytes()
-	outer := tosOf(pkt)
-	inner := pkt[s.at:]
+	outer := inet.TOS(pkt)
+	inner := pkt[s.At:]
 	if d := checkInner(inner, proto); d != ipsec.DropNone {
 		return d
 	}
-	u.c.off += s.at
+	u.c.off += s.At
 	u.c.n = total(inner)
 	u.tunnel = false
-	if !inward(u.c.bytes(), outer) {
-		return ipsec.DropMalformed
+	if !inet.Inward(u.c.bytes(), outer) {
+		return ipsec.DropCongestion
 	}
 	return ipsec.DropNone
 }
@@ -394,10 +396,10 @@ func mendChecksum(b []byte, proto uint8, sa *inSA, m *netio.Received) {
 	}
 	s := uint32(^was)
 	for _, a := range [...]struct{ was, is []byte }{{n.Peer.AsSlice(), m.Remote.Addr().AsSlice()}, {n.Ours.AsSlice(), m.Local.Addr().AsSlice()}} {
-		s = uint32(fold(s + uint32(^fold(sum(a.was, 0)))))
-		s = uint32(fold(sum(a.is, s)))
+		s = uint32(inet.Fold(s + uint32(^inet.Fold(inet.Sum(a.was, 0)))))
+		s = uint32(inet.Fold(inet.Sum(a.is, s)))
 	}
-	is := ^fold(s)
+	is := ^inet.Fold(s)
 	if proto == 17 && is == 0 {
 		is = 0xffff
 	}

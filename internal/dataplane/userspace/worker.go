@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"oakley/internal/inet"
 	"oakley/internal/ipsec"
 	"oakley/internal/netio"
 )
@@ -176,7 +177,7 @@ func (s *sender) later(sa *outSA, pkt []byte, next uint8, seq uint64) {
 	}
 	k := s.job.next(len(pkt))
 	copy(k.data, pkt)
-	k.next, k.seq, k.tos = next, seq, tosOf(pkt)
+	k.next, k.seq, k.tos = next, seq, inet.TOS(pkt)
 }
 
 func (s *sender) submit() {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"oakley/internal/inet"
 	"oakley/internal/ipsec"
 	"oakley/internal/netio"
 )
@@ -90,24 +91,25 @@ func (w *wrapping) opens(sa *outSA) bool {
 // encapsulate puts an outer header before the packet.
 func (w *wrapping) encapsulate(sa *outSA, df DF) bool {
 	inner := w.bytes()
-	h := headerLen(sa.sa.Src.Is6())
+	h := inet.HeaderLen(sa.sa.Src.Is6())
 	if w.n+h > 65535 || w.off < h {
 		return false
 	}
-	next, tos, whole := versionNext(inner), outward(tosOf(inner)), df.of(inner)
+	next, tos, whole := versionNext(inner), outward(inet.TOS(inner)), df.of(inner)
 	w.off -= h
 	w.n += h
 	// The identification is never 0, which would make the kernel fill in one that
 	// AH has not seen.
 	id := uint16(sa.packets.Load()%65535) + 1
-	putHeader(w.bytes(), sa.sa.Src, sa.sa.ID.Dst, next, tos, outerTTL, whole, id)
+	outer := inet.Header{Src: sa.sa.Src, Dst: sa.sa.ID.Dst, Proto: next, TOS: tos, TTL: outerTTL, DontFrag: whole, ID: id}
+	outer.Put(w.bytes())
 	w.tunnel, w.src, w.dst = true, sa.sa.Src, sa.sa.ID.Dst
 	return true
 }
 
 func (w *wrapping) esp(sa *outSA) ipsec.Drop {
 	pkt := w.bytes()
-	s, ok := split(pkt)
+	s, ok := inet.Payload(pkt)
 	if !ok {
 		return ipsec.DropReassembly
 	}
@@ -119,23 +121,23 @@ func (w *wrapping) esp(sa *outSA) ipsec.Drop {
 	if w.off < h || w.n+sa.t.Overhead() > 65535 {
 		return ipsec.DropTooBig
 	}
-	next := pkt[s.next]
-	copy(w.buf[w.off-h:], pkt[:s.at])
-	sealed, err := sa.t.Seal(w.buf, w.off+s.at, w.n-s.at, next, seq)
+	next := pkt[s.Next]
+	copy(w.buf[w.off-h:], pkt[:s.At])
+	sealed, err := sa.t.Seal(w.buf, w.off+s.At, w.n-s.At, next, seq)
 	if err != nil {
 		return ipsec.DropTooBig
 	}
 	w.off -= h
-	w.n = s.at + len(sealed)
+	w.n = s.At + len(sealed)
 	pkt = w.bytes()
-	pkt[s.next] = uint8(ipsec.ProtoESP)
-	mend(pkt)
+	pkt[s.Next] = uint8(ipsec.ProtoESP)
+	inet.Mend(pkt)
 	return ipsec.DropNone
 }
 
 func (w *wrapping) ah(sa *outSA) ipsec.Drop {
 	pkt := w.bytes()
-	if _, ok := split(pkt); !ok {
+	if _, ok := inet.Payload(pkt); !ok {
 		return ipsec.DropReassembly
 	}
 	seq, ok := sa.next()
@@ -158,18 +160,18 @@ func (w *wrapping) ah(sa *outSA) ipsec.Drop {
 // 3173 section 2.2).
 func (w *wrapping) ipcomp(s *sender, sa *outSA) ipsec.Drop {
 	pkt := w.bytes()
-	at, ok := split(pkt)
+	at, ok := inet.Payload(pkt)
 	if !ok {
 		return ipsec.DropReassembly
 	}
 	dst := s.squeezed(w.n)
-	out, ok := sa.comp.Compress(dst, pkt[at.at:], pkt[at.next], uint16(sa.id.SPI))
+	out, ok := sa.comp.Compress(dst, pkt[at.At:], pkt[at.Next], uint16(sa.id.SPI))
 	if !ok {
 		return ipsec.DropNone
 	}
-	pkt[at.next] = uint8(ipsec.ProtoIPComp)
-	w.n = at.at + copy(pkt[at.at:], out)
-	mend(w.bytes())
+	pkt[at.Next] = uint8(ipsec.ProtoIPComp)
+	w.n = at.At + copy(pkt[at.At:], out)
+	inet.Mend(w.bytes())
 	return ipsec.DropNone
 }
 
@@ -191,8 +193,8 @@ func (p *Plane) sendWrapped(s *sender, head, sa *outSA, w *wrapping, inner []byt
 		return ipsec.DropTooBig
 	}
 	if sa.sa.Encap != nil {
-		at, _ := split(pkt)
-		s.add(sa, pkt[at.at:], tosOf(pkt))
+		at, _ := inet.Payload(pkt)
+		s.add(sa, pkt[at.At:], inet.TOS(pkt))
 		return ipsec.DropNone
 	}
 	if pkt[0]>>4 == 6 {
@@ -201,7 +203,7 @@ func (p *Plane) sendWrapped(s *sender, head, sa *outSA, w *wrapping, inner []byt
 	if p.plain[0] == nil {
 		return ipsec.DropSend
 	}
-	to := netip.AddrPortFrom(destination(pkt), 0)
+	to := netip.AddrPortFrom(inet.Destination(pkt), 0)
 	if w.n <= p.pathMTU() {
 		s.whole(0, pkt, to)
 		return ipsec.DropNone
@@ -214,15 +216,15 @@ func (p *Plane) sendWrapped(s *sender, head, sa *outSA, w *wrapping, inner []byt
 // is ours, which has no extensions.
 func (p *Plane) sendWhole6(s *sender, sa *outSA, pkt []byte) ipsec.Drop {
 	if len(pkt) <= p.pathMTU() && p.plain[1] != nil {
-		s.whole(1, pkt, netip.AddrPortFrom(destination(pkt), 0))
+		s.whole(1, pkt, netip.AddrPortFrom(inet.Destination(pkt), 0))
 		return ipsec.DropNone
 	}
-	l, err := p.linkFor(source(pkt), false, pkt[6])
+	l, err := p.linkFor(inet.Source(pkt), false, pkt[6])
 	if err != nil {
 		return ipsec.DropTooBig
 	}
 	b := s.batch(l)
-	b.AddTOS(pkt[40:], netip.AddrPortFrom(source(pkt), 0), netip.AddrPortFrom(destination(pkt), 0), tosOf(pkt))
+	b.AddTOS(pkt[40:], netip.AddrPortFrom(inet.Source(pkt), 0), netip.AddrPortFrom(inet.Destination(pkt), 0), inet.TOS(pkt))
 	return ipsec.DropNone
 }
 
