@@ -3,7 +3,6 @@ package show
 import (
 	"fmt"
 	"io"
-	"net/netip"
 
 	"oakley/internal/dataplane"
 	"oakley/internal/ipsec"
@@ -30,10 +29,7 @@ var stories = map[dataplane.Action]func(*dataplane.Message) string{
 		return m.Proto.String() + " off"
 	},
 	dataplane.ActionAcquire: func(m *dataplane.Message) string {
-		if m.Flow == nil {
-			return "for a packet " + selector(&m.Packet)
-		}
-		return fmt.Sprintf("for a packet %s: %s", selector(&m.Packet), flowLine(m.Flow))
+		return fmt.Sprintf("for a packet %s: %s", selector(&m.Packet), aboutFlow(m))
 	},
 	dataplane.ActionExpire: func(m *dataplane.Message) string {
 		if m.Hard {
@@ -41,9 +37,7 @@ var stories = map[dataplane.Action]func(*dataplane.Message) string{
 		}
 		return "soft, time for another: " + aboutSA(m)
 	},
-	dataplane.ActionMapping: func(m *dataplane.Message) string {
-		return fmt.Sprintf("the peer is at %s now: %s", endpoint(m.Remote), aboutSA(m))
-	},
+	dataplane.ActionMapping: aboutSA,
 	dataplane.ActionMissed: func(m *dataplane.Message) string {
 		return many(m.Missed, "message") + " came faster than they were read"
 	},
@@ -67,12 +61,15 @@ func Message(w io.Writer, m dataplane.Message) {
 }
 
 func aboutSA(m *dataplane.Message) string {
-	if m.SA != nil {
-		return m.SA.ID.Dir.String() + " " + saLine(m.SA)
-	}
 	id := &m.ID
-	s := fmt.Sprintf("%s %s to %s spi %s", id.Dir, id.Proto, addr(id.Dst, "any"), spi(id.SPI))
-	return s + port(id.Port)
+	s := fmt.Sprintf("%s %s to %s spi %s%s", id.Dir, id.Proto, addr(id.Dst, "any"), spi(id.SPI), port(id.Port))
+	if m.SA != nil {
+		s = fmt.Sprintf("%s %s", m.SA.ID.Dir, saLine(m.SA))
+	}
+	if m.Remote.IsValid() {
+		s += fmt.Sprintf(", the peer is at %s port %d now", m.Remote.Addr(), m.Remote.Port())
+	}
+	return s
 }
 
 func aboutFlow(m *dataplane.Message) string {
@@ -84,11 +81,4 @@ func aboutFlow(m *dataplane.Message) string {
 		return "flow " + word(string(m.Flow.ID))
 	}
 	return flowLine(m.Flow)
-}
-
-func endpoint(a netip.AddrPort) string {
-	if !a.IsValid() {
-		return "an unknown address"
-	}
-	return fmt.Sprintf("%s port %d", a.Addr(), a.Port())
 }

@@ -190,8 +190,11 @@ packets of no SA:
 	12 packets dropped: unknown SPI
 		`+reasons[ipsec.DropUnknownSPI]+`
 `)
-	same(t, printed(func(w *strings.Builder) { Drops(w, &all.Drops, Options{Verbose: 1}) }), "packets of no SA\n\tdropped:        12 unknown SPI\n")
-	same(t, printed(func(w *strings.Builder) { Drops(w, new(ipsec.Drops), Options{Verbose: 1}) }), "")
+	rest := func(s dataplane.State) string {
+		return printed(func(w *strings.Builder) { Rest(w, &s, Options{Verbose: 1}) })
+	}
+	same(t, rest(dataplane.State{Drops: all.Drops, Off: []ipsec.Proto{ipsec.ProtoAH}}), "packets of no SA\n\tdropped:        12 unknown SPI\nah is switched off\n")
+	same(t, rest(dataplane.State{}), "")
 }
 
 func TestMessages(t *testing.T) {
@@ -213,9 +216,11 @@ func TestMessages(t *testing.T) {
 		{dataplane.Message{PID: 412, Action: dataplane.ActionSwitch, Proto: ipsec.ProtoAH}, "switch ah off (pid 412)"},
 		{dataplane.Message{Action: dataplane.ActionSwitch, Proto: ipsec.ProtoAH, On: true}, "switch ah on"},
 		{dataplane.Message{Action: dataplane.ActionAcquire, Flow: &flow, Packet: ipsec.Selector{Src: netip.MustParsePrefix("10.1.1.5/32"), Dst: netip.MustParsePrefix("10.1.2.9/32"), Proto: 6, DstPort: 9100}}, "acquire for a packet proto tcp from 10.1.1.5 to 10.1.2.9 port 9100: flow esp out from 10.1.1.0/24 to 10.1.2.0/24 peer 192.168.3.2 srcid a.example dstid b.example type require"},
+		{dataplane.Message{Action: dataplane.ActionAcquire, Flow: &ipsec.Flow{ID: "a-b/out"}, Packet: ipsec.Selector{Src: netip.MustParsePrefix("10.1.1.5/32"), Dst: netip.MustParsePrefix("10.1.2.9/32"), Proto: 1}}, "acquire for a packet proto icmp from 10.1.1.5 to 10.1.2.9: flow a-b/out"},
+		{dataplane.Message{PID: 1, Action: dataplane.ActionUpdate, ID: sa.ID, Remote: netip.MustParseAddrPort("203.0.113.9:61000")}, "update out esp to 192.168.3.2 spi 0xabd9da39, the peer is at 203.0.113.9 port 61000 now (pid 1)"},
 		{dataplane.Message{Action: dataplane.ActionExpire, ID: sa.ID}, "expire soft, time for another: out esp to 192.168.3.2 spi 0xabd9da39"},
 		{dataplane.Message{Action: dataplane.ActionExpire, ID: sa.ID, Hard: true}, "expire hard, it is gone: out esp to 192.168.3.2 spi 0xabd9da39"},
-		{dataplane.Message{Action: dataplane.ActionMapping, ID: sa.ID, Remote: netip.MustParseAddrPort("203.0.113.9:61000")}, "mapping the peer is at 203.0.113.9 port 61000 now: out esp to 192.168.3.2 spi 0xabd9da39"},
+		{dataplane.Message{Action: dataplane.ActionMapping, ID: sa.ID, Remote: netip.MustParseAddrPort("203.0.113.9:61000")}, "mapping out esp to 192.168.3.2 spi 0xabd9da39, the peer is at 203.0.113.9 port 61000 now"},
 		{dataplane.Message{Action: dataplane.ActionMissed, Missed: 1}, "missed 1 message came faster than they were read"},
 		{dataplane.Message{Action: "news", PID: 3}, "news (pid 3)"},
 	} {

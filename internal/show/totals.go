@@ -31,15 +31,17 @@ func Totals(w io.Writer, t dataplane.Totals) {
 	p.to(w)
 }
 
-// Drops prints what was dropped and belongs to no SA, for the end of a list of
-// SAs; nothing when that is nothing.
-func Drops(w io.Writer, d *ipsec.Drops, o Options) {
-	if *d == (ipsec.Drops{}) {
-		return
-	}
+// Rest prints what a list of SAs ends with: what was dropped and belongs to none
+// of them, and what is switched off; nothing when there is neither.
+func Rest(w io.Writer, s *dataplane.State, o Options) {
 	var p page
-	p.printf("packets of no SA\n")
-	p.drops(d, o.Verbose > 1)
+	if s.Drops != (ipsec.Drops{}) {
+		p.printf("packets of no SA\n")
+		p.drops(&s.Drops, o.Verbose > 1)
+	}
+	for _, proto := range s.Off {
+		p.printf("%s is switched off\n", proto)
+	}
 	p.to(w)
 }
 
