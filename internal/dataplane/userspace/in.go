@@ -35,6 +35,13 @@ func (p *Plane) inLoop(l *link) {
 			continue
 		}
 		w.messages(w.batch.Msgs)
+		if l.encap { // UDP comes many at a time as it is
+			continue
+		}
+		if w.pace.after(len(w.batch.Msgs), time.Now().UnixNano()) {
+			doze()
+			w.pace.rested(time.Now().UnixNano())
+		}
 	}
 }
 
@@ -44,7 +51,8 @@ type inWork struct {
 	l     *link
 	batch *netio.RecvBatch
 	opened
-	job *job
+	job  *job
+	pace pace
 
 	// For packets that go through several steps.
 	room arena
