@@ -81,6 +81,7 @@ var onlyImports = map[string][]string{
 	"conf":      {"diag", "doi", "ipsec"},
 	"ipsecconf": {"diag", "doi", "ipsec"},
 	"keynote":   {"diag"},
+	"ipsecadm":  {"dataplane", "diag", "ipsec", "show"},
 	"show":      {"dataplane", "ipsec"},
 }
 

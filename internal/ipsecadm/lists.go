@@ -1,0 +1,88 @@
+package ipsecadm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"oakley/internal/dataplane"
+	"oakley/internal/ipsec"
+	"oakley/internal/show"
+)
+
+func (r *Runner) flush(ctx context.Context, c Flush) error {
+	if c.Protos == nil {
+		return r.Backend.Flush(ctx, ipsec.OwnerAny)
+	}
+	st, err := r.Backend.Dump(ctx, dataplane.Query{})
+	if err != nil {
+		return err
+	}
+	var changes []ipsec.FlowChange
+	for i := range st.Flows {
+		if f := &st.Flows[i]; slices.Contains(c.Protos, f.Proto) && f.Type != ipsec.FlowDeny && f.Type != ipsec.FlowBypass {
+			changes = append(changes, ipsec.FlowChange{Remove: true, Flow: *f})
+		}
+	}
+	if len(changes) > 0 {
+		if err := r.Backend.ApplyFlows(ctx, changes); err != nil {
+			return fmt.Errorf("removing %d flows: %w", len(changes), err)
+		}
+	}
+	theirs := 0
+	for i := range st.SAs {
+		sa := &st.SAs[i].SA
+		if !slices.Contains(c.Protos, sa.ID.Proto) {
+			continue
+		}
+		if err := r.Backend.DeleteSA(ctx, sa.ID); err != nil && !errors.Is(err, dataplane.ErrNoSA) {
+			return fmt.Errorf("the flows are gone, but deleting the SA %s: %w", sa.ID, err)
+		}
+		if sa.Owner == ipsec.OwnerIKE {
+			theirs++
+		}
+	}
+	if theirs > 0 {
+		r.notice("%d of the SAs were isakmpd's, which still believes in them and in its flows: restart it", theirs)
+	}
+	return nil
+}
+
+func (r *Runner) show(ctx context.Context, c Show) error {
+	st, err := r.Backend.Dump(ctx, dataplane.Query{})
+	if err != nil {
+		return err
+	}
+	for _, p := range st.Off {
+		if p != ipsec.ProtoAH || slices.ContainsFunc(st.SAs, func(s ipsec.SAState) bool { return s.SA.ID.Proto == p }) {
+			r.notice("%s is switched off as a whole: \"ipsecadm enable %s\" switches it on", protoName(p), protoName(p))
+		}
+	}
+	show.SortSAs(st.SAs)
+	for i := range st.SAs {
+		if s := &st.SAs[i]; c.Protos == nil || slices.Contains(c.Protos, s.SA.ID.Proto) {
+			show.SA(r.Out, s, show.Options{Verbose: 1})
+		}
+	}
+	return nil
+}
+
+// monitor prints what happens until ctx ends.
+func (r *Runner) monitor(ctx context.Context) error {
+	m, ok := r.Backend.(dataplane.Monitor)
+	if !ok {
+		return fmt.Errorf("the data plane %s cannot be watched: %w", r.Backend.Info().Name, dataplane.ErrUnsupported)
+	}
+	all, err := m.Monitor(ctx)
+	if err != nil {
+		return err
+	}
+	for msg := range all {
+		show.Message(r.Out, msg)
+	}
+	if ctx.Err() == nil {
+		return errors.New("ipsecd went away")
+	}
+	return nil
+}

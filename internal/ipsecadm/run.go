@@ -1,0 +1,84 @@
+package ipsecadm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+
+	"oakley/internal/dataplane"
+	"oakley/internal/ipsec"
+)
+
+// Runner carries commands out.
+type Runner struct {
+	Backend dataplane.Backend
+	// Local tells whether an address is this host's.
+	Local func(netip.Addr) bool
+	Out   io.Writer
+	// Notice is told what a person should know although all went well.
+	Notice func(text string)
+}
+
+// Run carries a command out. A command that fails has changed nothing, or the
+// error says what.
+func (r *Runner) Run(ctx context.Context, c Command) error {
+	switch c := c.(type) {
+	case NewSA:
+		return r.newSA(ctx, c)
+	case Group:
+		return r.group(ctx, c)
+	case DeleteSA:
+		return r.deleteSA(ctx, c)
+	case Flow:
+		return r.flow(ctx, c)
+	case Flush:
+		return r.flush(ctx, c)
+	case Show:
+		return r.show(ctx, c)
+	case Monitor:
+		return r.monitor(ctx)
+	case Switch:
+		return r.toggle(ctx, c)
+	}
+	return fmt.Errorf("%T is no command", c)
+}
+
+func (r *Runner) notice(format string, args ...any) {
+	if r.Notice != nil {
+		r.Notice(fmt.Sprintf(format, args...))
+	}
+}
+
+// direction is that of an SA: it ends here, or it begins here.
+func (r *Runner) direction(src, dst netip.Addr) (ipsec.Direction, error) {
+	switch {
+	case r.Local(dst):
+		return ipsec.In, nil
+	case r.Local(src):
+		return ipsec.Out, nil
+	}
+	return 0, fmt.Errorf("neither -src %s nor -dst %s is an address of this host, so the SA is neither incoming nor outgoing; \"ip address\" shows what this host has", src, dst)
+}
+
+// find looks for what a person calls an SA.
+func find(st *dataplane.State, n SAName) (*ipsec.SAState, error) {
+	for i := range st.SAs {
+		id := st.SAs[i].SA.ID
+		if id.Dst == n.Dst && id.SPI == n.SPI && id.Proto == n.Proto {
+			return &st.SAs[i], nil
+		}
+	}
+	return nil, fmt.Errorf("there is no %s; \"ipsecadm show\" lists what there is", n)
+}
+
+// explain adds to an error of the data plane what can be done about it.
+func explain(err error, hint string, about ...error) error {
+	for _, e := range about {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %s", err, hint)
+		}
+	}
+	return err
+}
