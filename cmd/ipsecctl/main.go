@@ -1,0 +1,85 @@
+// Ipsecctl shows what is in the IPsec stack: flows, SAs, the Encap table, what
+// was done and what was dropped and why. It empties the stack, and follows what
+// happens there.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
+
+	"oakley/internal/dataplane"
+	"oakley/internal/dataplane/ipsecd"
+	"oakley/internal/ipsecctl"
+)
+
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	// Who reads our output may stop at any time; writing then fails, and that is
+	// not a failure of ours.
+	signal.Ignore(unix.SIGPIPE)
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(args []string, stdout, stderr io.Writer) int {
+	fl, err := parseFlags(args, stdout)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return exitOK
+	case err != nil:
+		fmt.Fprintf(stderr, "ipsecctl: %v\n%s", err, usageLine)
+		return exitUsage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	err = fl.carryOut(ctx, stdout)
+	if err == nil || enough(err) {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "ipsecctl: %v\n", err)
+	return exitFailed
+}
+
+// enough tells whether an error is that our reader wants no more.
+func enough(err error) bool {
+	var out *ipsecctl.OutputError
+	return errors.As(err, &out) && errors.Is(out.Err, unix.EPIPE)
+}
+
+func (fl *flags) carryOut(ctx context.Context, stdout io.Writer) error {
+	c, err := ipsecd.Dial(ctx, fl.socket, ipsecd.NoEvents)
+	if err != nil {
+		return explain(fl.socket, err)
+	}
+	// The connection ends with this process. Close would also wait for an ipsecd
+	// that is left without anything to do, which is for those who started it.
+	fl.Now = time.Now()
+	return fl.Run(ctx, c, stdout)
+}
+
+// explain says what to do when there is no connection.
+func explain(socket string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
+		return fmt.Errorf("no ipsecd listens at %s: isakmpd starts one unless its Data-plane is isakmpd, and ipsecd can be started by itself; see ipsecd(8)", socket)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("user %d may not use %s: root may, and the members of the group that ipsecd was started with (--group)", os.Geteuid(), socket)
+	case errors.Is(err, dataplane.ErrClosed):
+		return fmt.Errorf("%w; the log of ipsecd says why it hung up", err)
+	}
+	return err
+}
