@@ -1,0 +1,137 @@
+package vmtest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Modules of the guest's kernel by what they are for; Machine.Modules names them.
+var (
+	// Links are virtual interfaces, and what package lab cannot do without; every
+	// machine has them.
+	Links = []string{"veth", "dummy", "tun", "nfnetlink", "af_packet"}
+
+	// IPsec is all that XFRM can do, with its ciphers. echainiv and seqiv draw
+	// on the kernel's "stdrng": without sha3, jitterentropy and drbg, which no
+	// module depends on, an SA with a real cipher cannot be made.
+	IPsec = []string{
+		"xfrm_user", "af_key", "esp4", "esp6", "ah4", "ah6", "ipcomp", "ipcomp6",
+		"xfrm4_tunnel", "xfrm6_tunnel", "tunnel4", "tunnel6", "xfrm_interface",
+		"authenc", "authencesn", "echainiv", "seqiv",
+		"ctr", "gcm", "ccm", "ghash-generic", "chacha20poly1305",
+		"aes_generic", "des_generic", "cast5_generic", "blowfish_generic", "camellia_generic", "twofish_generic", "serpent_generic",
+		"sha1_generic", "sha256_generic", "sha512_generic", "md5", "rmd160", "xcbc", "cmac", "crypto_null", "deflate",
+		"sha3_generic", "jitterentropy_rng", "drbg",
+	}
+
+	// NAT is what lab.Host.Masquerade and the packet filter of a host need.
+	NAT = []string{
+		"nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct", "nft_counter",
+		"nf_conntrack", "nf_nat", "xt_policy", "nft_xfrm",
+	}
+)
+
+// moduleTree is what depmod wrote about the modules of one kernel.
+type moduleTree struct {
+	dir     string              // /lib/modules/RELEASE
+	path    map[string]string   // esp4 -> kernel/net/ipv4/esp4.ko
+	needs   map[string][]string // path -> the paths of those it needs
+	builtin map[string]bool
+}
+
+// moduleName is the name by which the kernel lists the module in a file.
+func moduleName(file string) string {
+	name, _, _ := strings.Cut(path.Base(file), ".ko")
+	return strings.ReplaceAll(name, "-", "_")
+}
+
+func readModuleTree(dir string) (*moduleTree, error) {
+	t := &moduleTree{dir: dir, path: map[string]string{}, needs: map[string][]string{}, builtin: map[string]bool{}}
+	dep, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(dep)) {
+		file, needs, ok := strings.Cut(line, ":")
+		if ok {
+			t.path[moduleName(file)] = file
+			t.needs[file] = strings.Fields(needs)
+		}
+	}
+	built, err := os.ReadFile(filepath.Join(dir, "modules.builtin"))
+	if err != nil {
+		return nil, err
+	}
+	for file := range strings.FieldsSeq(string(built)) {
+		t.builtin[moduleName(file)] = true
+	}
+	return t, nil
+}
+
+// inOrder lists the files of the named modules and of all that they need, each
+// after those it needs. What is built into the kernel is left out.
+func (t *moduleTree) inOrder(names []string) ([]string, error) {
+	var order []string
+	var add func(file string)
+	seen := map[string]bool{}
+	add = func(file string) {
+		if seen[file] {
+			return
+		}
+		seen[file] = true
+		// depmod lists what is needed with the nearest first, and all of it.
+		for _, need := range slices.Backward(t.needs[file]) {
+			add(need)
+		}
+		order = append(order, file)
+	}
+	for _, name := range names {
+		name = moduleName(name)
+		file, ok := t.path[name]
+		switch {
+		case ok:
+			add(file)
+		case !t.builtin[name]:
+			return nil, fmt.Errorf("the kernel of %s has no module %s", t.dir, name)
+		}
+	}
+	return order, nil
+}
+
+// unpackers are the programs that unpack modules by how their file ends.
+var unpackers = map[string]string{".xz": "xz", ".zst": "zstd"}
+
+// plainModule reads a module, unpacked.
+func (t *moduleTree) plainModule(file string) ([]byte, error) {
+	raw, err := os.ReadFile(filepath.Join(t.dir, file))
+	if err != nil {
+		return nil, err
+	}
+	ending := path.Ext(file)
+	if ending == ".gz" {
+		r, err := gzip.NewReader(bytes.NewReader(raw))
+		if err != nil {
+			return nil, fmt.Errorf("module %s: %w", file, err)
+		}
+		return io.ReadAll(r)
+	}
+	program, packed := unpackers[ending]
+	if !packed {
+		return raw, nil
+	}
+	cmd := exec.Command(program, "-dc")
+	cmd.Stdin = bytes.NewReader(raw)
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("module %s cannot be unpacked by %s: %w", file, program, err)
+	}
+	return out, nil
+}
