@@ -204,10 +204,15 @@ func (e *OpenError) Unwrap() error { return e.Err }
 // Each visits the packets of the batch in their order: for a Conn that is not of
 // this package.
 func (b *SendBatch) Each(visit func(pkt []byte, local, remote netip.AddrPort)) {
+	b.EachTOS(func(pkt []byte, local, remote netip.AddrPort, _ uint8) { visit(pkt, local, remote) })
+}
+
+// EachTOS is Each with the class octet.
+func (b *SendBatch) EachTOS(visit func(pkt []byte, local, remote netip.AddrPort, tos uint8)) {
 	for i := range b.msgs {
 		m := &b.msgs[i]
 		for _, pkt := range b.pkts[m.first:][:m.n] {
-			visit(pkt, m.local, m.remote)
+			visit(pkt, m.local, m.remote, m.tos)
 		}
 	}
 }

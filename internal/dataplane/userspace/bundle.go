@@ -163,7 +163,7 @@ func (p *Plane) regroup(in *inSA, out *outSA, at ipsec.Place) error {
 	p.unlistOut(out)
 	out.chain.Store(nil)
 	out.at = at
-	out.setPlain()
+	out.setPlain(p.opt.DF)
 	return p.enlistOut(out)
 }
 

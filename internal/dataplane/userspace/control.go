@@ -260,6 +260,7 @@ func (p *Plane) UpdateSA(ctx context.Context, id ipsec.SAID, u ipsec.SAUpdate) e
 		use = &out.usage
 		if u.Remote != nil {
 			out.move(*u.Remote)
+			p.measureAgain(out)
 		}
 	}
 	use.mu.Lock()

@@ -235,6 +235,7 @@ func (p *Plane) applyFlows(changes []ipsec.FlowChange) error {
 		}
 		return err
 	}
+	p.countPorts(gone, come)
 	p.version.Add(1)
 	p.settle(undo)
 	for i := range do {

@@ -19,10 +19,10 @@ const (
 const icmpEvery = 10 * time.Millisecond
 
 // tooBig tells the host that its packet is too long for an SA, with what there is
-// room for (RFC 1191 section 4, RFC 4443 section 3.2). False: that is less than a
-// host may be told, and the packet is to be fragmented outside. True does not say
-// that a message went: some packets are not to be answered, and others come too
-// fast.
+// room for (RFC 1191 section 4, RFC 4443 section 3.2), or with the least that a
+// host may be told; a packet of no more than that is to be fragmented outside
+// (RFC 2473 section 7): false. True does not say that a message went: some packets
+// are not to be answered, and others come too fast.
 //
 // The message comes from this gateway: from the SA's own end when that is of the
 // inner packet's family, otherwise from another address of ours. The kernel would
@@ -32,7 +32,11 @@ const icmpEvery = 10 * time.Millisecond
 // device and from the packet's destination, as if the far end had said it.
 func (p *Plane) tooBig(s *sender, sa *outSA, pkt []byte, room int, now int64) bool {
 	v6 := pkt[0]>>4 == 6
-	if v6 && room < leastMTU6 || !v6 && room < leastMTU4 {
+	least := leastMTU4
+	if v6 {
+		least = leastMTU6
+	}
+	if room = max(room, least); len(pkt) <= room {
 		return false
 	}
 	if !answerable(pkt) {
@@ -104,17 +108,15 @@ const (
 // IPv6 those are below 128.
 var errors4 = [256]bool{3: true, 4: true, 5: true, 11: true, 12: true}
 
-// answerable tells whether an ICMP error may be sent about a packet: not about
-// another error, nor about what came from or goes to more than one host, nor
-// about fragments behind the first (RFC 1122 section 3.2.2, RFC 4443 section
-// 2.4). RFC 4443 would let us answer multicast; a group whose members lie behind
-// many tunnels would answer once for each.
+// answerable tells whether the sender of a packet may be told that it is too
+// long: not about another error or a redirect, nor about fragments behind the
+// first, nor when the source is no single host (RFC 1122 section 3.2.2, RFC 4443
+// section 2.4). IPv4 does not answer what goes to many hosts; IPv6 does, of all
+// errors this one (section 3.2).
 func answerable(pkt []byte) bool {
 	src, dst := inet.Source(pkt), inet.Destination(pkt)
-	for _, a := range [...]netip.Addr{src, dst} {
-		if a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() || a == broadcast {
-			return false
-		}
+	if src.IsMulticast() || src.IsUnspecified() || src.IsLoopback() || classE(src) || classE(dst) || dst.Is4() && dst.IsMulticast() {
+		return false
 	}
 	var info ipsec.PacketInfo
 	if ipsec.ParsePacket(pkt, &info) != ipsec.DropNone || info.FragOffset != 0 {
@@ -124,9 +126,14 @@ func answerable(pkt []byte) bool {
 	case !info.HasICMP:
 		return true
 	case info.Version == 6:
-		return info.Proto != protoICMP6 || info.ICMPType >= 128
+		return info.Proto != protoICMP6 || info.ICMPType >= 128 && info.ICMPType != redirect6
 	}
 	return info.Proto != protoICMP || !errors4[info.ICMPType]
 }
 
-var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+// redirect6 is IPv6's message that there is a better way (RFC 4861 section 4.5).
+const redirect6 = 137
+
+// classE tells whether an address is of IPv4's last sixteenth, which nobody has;
+// its last one is everybody on a link.
+func classE(a netip.Addr) bool { return a.Is4() && a.As4()[0] >= 240 }

@@ -302,22 +302,30 @@ func (o *opened) accept(p *Plane, sa *inSA, inner []byte, next, tos uint8, seq u
 	if next != nextIPv4 && next != nextIPv6 || (next == nextIPv4) != (o.info.Version == 4) {
 		return ipsec.DropNextHeader
 	}
+	size := o.info.TotalLen
+	inner = inner[:size]
+	if tos&inet.MarkMask != 0 && !inet.Inward(inner, tos) {
+		return ipsec.DropCongestion
+	}
+	if o.info.Fragment {
+		if inner = o.fragment(p, sa, inner, now); inner == nil {
+			sa.count(size, now)
+			return ipsec.DropNone
+		}
+	}
 	if o.info.SourceRoute || !sa.sa.Selector.Match(&o.info) {
 		return ipsec.DropSelector
 	}
 	if !o.belongs(p, sa) {
 		return ipsec.DropWrongSA
 	}
-	if tos&inet.MarkMask != 0 && !inet.Inward(inner[:o.info.TotalLen], tos) {
-		return ipsec.DropCongestion
-	}
 	if !p.opt.NoClampMSS {
-		clampMSS(inner[:o.info.TotalLen], &o.info, p.dev.MTU())
+		p.clampIn(inner, &o.info)
 	}
-	if !sa.count(o.info.TotalLen, now) {
+	if !sa.count(size, now) {
 		return ipsec.DropExpired
 	}
-	o.pkts = append(o.pkts, inner[:o.info.TotalLen])
+	o.pkts = append(o.pkts, inner)
 	return ipsec.DropNone
 }
 

@@ -7,21 +7,46 @@ import (
 	"oakley/internal/ipsec"
 )
 
+// clampIn does the same with what came out of a tunnel: who reads it sends back
+// through the SA of the flow the other way.
+func (p *Plane) clampIn(pkt []byte, info *ipsec.PacketInfo) {
+	if !isSYN(pkt, info) {
+		return
+	}
+	mtu := p.dev.MTU()
+	back := ipsec.PacketInfo{
+		Dir: ipsec.Out, Version: info.Version, Src: info.Dst, Dst: info.Src, Proto: info.Proto,
+		HasPorts: info.HasPorts, SrcPort: info.DstPort, DstPort: info.SrcPort,
+	}
+	if f := p.spd.Lookup(&back); f != nil {
+		if sa := f.current.Load(); sa != nil {
+			mtu = min(mtu, int(sa.most.Load()))
+		}
+	}
+	clampMSS(pkt, info, mtu)
+}
+
+// isSYN tells whether a packet begins a TCP connection, or answers one that does.
+func isSYN(pkt []byte, info *ipsec.PacketInfo) bool {
+	const protoTCP, flagSYN = 6, 2
+	return info.Proto == protoTCP && !info.Fragment && info.TotalLen >= info.HeaderLen+20 && pkt[info.HeaderLen+13]&flagSYN != 0
+}
+
 // clampMSS lowers the segment size that a TCP SYN offers to what fits the device,
 // so that hosts behind a gateway whose ICMP is lost somewhere do not send what
 // cannot pass (RFC 2923 section 2.1 has the trouble; RFC 6691 how the size
 // counts: without options). It never raises it, and mends the checksum.
 func clampMSS(pkt []byte, info *ipsec.PacketInfo, mtu int) {
-	const protoTCP, flagSYN, optEnd, optNop, optMSS = 6, 2, 0, 1, 2
-	if info.Proto != protoTCP || info.Fragment || info.TotalLen < info.HeaderLen+20 {
+	const optEnd, optNop, optMSS = 0, 1, 2
+	if !isSYN(pkt, info) {
 		return
 	}
 	tcp := pkt[info.HeaderLen:info.TotalLen]
 	head := int(tcp[12]>>4) * 4
-	if tcp[13]&flagSYN == 0 || head < 20 || head > len(tcp) {
+	if head < 20 || head > len(tcp) {
 		return
 	}
-	most := mtu - inet.HeaderLen(info.Version == 6) - 20
+	most := max(mtu-inet.HeaderLen(info.Version == 6)-20, leastMSS)
 	for i := 20; i < head; {
 		switch {
 		case tcp[i] == optEnd:
@@ -53,3 +78,7 @@ func clampMSS(pkt []byte, info *ipsec.PacketInfo, mtu int) {
 		return
 	}
 }
+
+// leastMSS is not gone below, however little fits (what is longer is fragmented
+// outside): hosts take much smaller sizes for an attack.
+const leastMSS = 512

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"oakley/internal/inet"
 	"oakley/internal/ipsec"
 	"oakley/internal/netio"
@@ -36,7 +38,6 @@ type sender struct {
 	job     *job // of a slow SA, not yet handed over
 	room    arena
 	squeeze []byte
-	joined  bool // the packet at hand was put together of fragments
 }
 
 func newSender(p *Plane, size int) *sender {
@@ -50,16 +51,12 @@ func (s *sender) add(sa *outSA, pkt []byte, tos uint8) {
 }
 
 // addPlain queues a packet that leaves in clear on purpose.
-func (s *sender) addPlain(pkt []byte, info *ipsec.PacketInfo) {
-	i := 0
-	if info.Version == 6 {
-		i = 1
+func (s *sender) addPlain(pkt []byte) ipsec.Drop {
+	path := s.p.dev.MTU()
+	if len(pkt) > path && s.room.left() < len(pkt)+fragmentHeads { // put together of fragments, which it becomes again
+		s.flush()
 	}
-	if s.p.plain[i] == nil {
-		s.p.drops.add(ipsec.DropSend)
-		return
-	}
-	s.whole(i, pkt, netip.AddrPortFrom(info.Dst, 0))
+	return s.p.sendOwn(s, pkt, path)
 }
 
 // flush sends all that was queued.
@@ -86,6 +83,9 @@ func (p *Plane) send(c netio.Conn, b *netio.SendBatch) {
 	p.drops[ipsec.DropSend].Add(uint64(failed))
 	if errors.Is(err, netio.ErrClosed) {
 		return
+	}
+	if errors.Is(err, unix.EMSGSIZE) {
+		p.tooWide.Store(time.Now().UnixNano())
 	}
 	if n, ok := p.notices[ipsec.DropSend].allow(time.Now().UnixNano(), noticeEvery); ok {
 		p.log.Warn("the system refused to send packets", "socket", c.LocalAddr(), "packets", failed, "err", err, "like_it", n)
@@ -161,8 +161,16 @@ func (w *outWork) packet(buf []byte, n int, now int64) ipsec.Drop {
 	if d := ipsec.ParsePacket(pkt, &w.info); d != ipsec.DropNone {
 		return d
 	}
-	n = w.info.TotalLen
-	pkt = pkt[:n]
+	if w.info.Fragment {
+		return w.fragment(buf, w.info.TotalLen, now)
+	}
+	return w.route(buf, w.info.TotalLen, now)
+}
+
+// route does what its flow says with the packet at buf[headRoom:][:n], which is
+// that of w.info.
+func (w *outWork) route(buf []byte, n int, now int64) ipsec.Drop {
+	pkt := buf[headRoom:][:n]
 	f := w.p.spd.Lookup(&w.info)
 	if f == nil {
 		return ipsec.DropNoFlow
@@ -171,8 +179,7 @@ func (w *outWork) packet(buf []byte, n int, now int64) ipsec.Drop {
 	case ipsec.FlowDeny:
 		return ipsec.DropDeny
 	case ipsec.FlowBypass:
-		w.addPlain(pkt, &w.info)
-		return ipsec.DropNone
+		return w.addPlain(pkt)
 	}
 	sa := f.current.Load()
 	if sa == nil && asks(f.Type) {
@@ -188,7 +195,7 @@ func (w *outWork) packet(buf []byte, n int, now int64) ipsec.Drop {
 		}
 		w.p.protect(&w.sender, sa, buf, headRoom, n, w.info.Version, now)
 	case mayClear(f.Type):
-		w.addPlain(pkt, &w.info)
+		return w.addPlain(pkt)
 	default:
 		return ipsec.DropNoSA
 	}

@@ -13,6 +13,7 @@ package userspace
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -52,11 +53,11 @@ type Options struct {
 	TUN string // name of the device
 	MTU int    // of the device, in bytes: the outer MTU minus 73 in the worst case; at least 1280 for IPv6
 	// OuterMTU is the longest packet, in bytes, that the networks between us and
-	// the peers carry. Packets that an SA would make longer are not sent: hosts are
-	// told, or their packets sent in pieces. 0: 1500, or MTU and 73 when that is
-	// more.
+	// the peers carry, where the first link does not take less. Packets that an SA
+	// would make longer are not sent: hosts are told, or their packets sent in
+	// pieces. 0: 1500, or MTU and 73 when that is more.
 	OuterMTU  int
-	DF        DF           // of the outer IPv4 headers that are made here
+	DF        DF           // of the outer IPv4 headers of tunnels
 	EncapPort uint16       // UDP port for ESP in UDP
 	Local     []netip.Addr // outer addresses; none: all
 	NoIPv4    bool         // no outer IPv4 (-6)
@@ -100,7 +101,7 @@ func (o *Options) defaults() error {
 	if o.OuterMTU < 576 || o.OuterMTU > 65535 {
 		return fmt.Errorf("outer MTU %d: expected 576 to 65535", o.OuterMTU)
 	}
-	if o.DF > DFClear {
+	if o.DF > DFSet {
 		return fmt.Errorf("DF %d is neither copy, set nor clear", o.DF)
 	}
 	if o.EncapPort == 0 {
@@ -148,22 +149,27 @@ type Plane struct {
 
 	links []*link // sockets
 	plain [2]netio.Conn
+	probe netio.Probe // nil: Options.OuterMTU is all we know
 
 	sad ipsec.SAD[inSA]
 	spd ipsec.SPD[flow]
 
-	drops   counters
-	notices [ipsec.DropEnd]limiter
-	icmp    limiter // messages that a packet is too long
-	began   time.Time
-	past    totals // of SAs that are gone; under mu
-	ike     encapTable
-	tunMu   sync.Mutex // whoever writes to dev, a batch at a time
-	work    *pool
-	held    atomic.Int64 // bytes of held packets, all flows
-	off     switches     // protocols that are switched off as a whole
-	ipip    atomic.Pointer[map[ipEnds]*inSA]
-	version atomic.Uint64 // of the SPD: what was looked up before a change is looked up again
+	drops     counters
+	notices   [ipsec.DropEnd]limiter
+	icmp      limiter         // messages that a packet is too long
+	tooWide   atomic.Int64    // when the system last refused a packet for its length
+	gather    [2]gatherer     // of fragments, by direction
+	ported    [2]atomic.Int32 // flows with ports, by direction
+	fragments atomic.Uint32   // identification of the last IPv6 packet that was fragmented here
+	began     time.Time
+	past      totals // of SAs that are gone; under mu
+	ike       encapTable
+	tunMu     sync.Mutex // whoever writes to dev, a batch at a time
+	work      *pool
+	held      atomic.Int64 // bytes of held packets, all flows
+	off       switches     // protocols that are switched off as a whole
+	ipip      atomic.Pointer[map[ipEnds]*inSA]
+	version   atomic.Uint64 // of the SPD: what was looked up before a change is looked up again
 
 	mu         sync.Mutex // everything below, and changes of sad and spd
 	in         map[ipsec.SAID]*inSA
@@ -198,6 +204,12 @@ func New(o Options) (*Plane, error) {
 		bundlesIn: map[bundleKey]*bundle[inSA]{}, bundlesOut: map[bundleKey]*bundle[outSA]{},
 		reserved: map[ipsec.SPI]time.Time{}, spis: map[ipsec.SPI]int{},
 	}
+	var seed [4]byte
+	if _, err := io.ReadFull(o.Rand, seed[:]); err != nil {
+		return nil, fmt.Errorf("no randomness: %w", err)
+	}
+	p.fragments.Store(binary.BigEndian.Uint32(seed[:]))
+	p.gather[ipsec.Out].r.Head, p.gather[ipsec.Out].r.Tail = headRoom, tailRoom
 	if err := p.open(); err != nil {
 		p.release()
 		return nil, err
@@ -229,6 +241,7 @@ func (p *Plane) open() (err error) {
 		return errors.New("no socket could be opened: the kernel has neither IPv4 nor IPv6")
 	}
 	p.openPlain()
+	p.openProbe()
 	if p.dev == nil {
 		p.dev, err = tun.Open(tun.Options{Name: p.opt.TUN, MTU: p.opt.MTU, Offload: !p.opt.NoTUNOffload})
 		if err != nil {
@@ -343,6 +356,9 @@ func (p *Plane) release() error {
 	for _, l := range p.links {
 		errs = append(errs, l.conn.Close())
 	}
+	if p.probe != nil {
+		errs = append(errs, p.probe.Close())
+	}
 	for _, c := range p.plain {
 		if c != nil {
 			errs = append(errs, c.Close())
@@ -361,6 +377,7 @@ func (p *Plane) Dump(ctx context.Context, q dataplane.Query) (dataplane.State, e
 	if p.closed {
 		return dataplane.State{}, dataplane.ErrClosed
 	}
+	p.expireFragments()
 	o := q.Owner
 	s := dataplane.State{Drops: p.drops.read()}
 	s.Off = p.off.list()

@@ -76,15 +76,17 @@ type outSA struct {
 	comp  ipcomp.Compressor
 	chain atomic.Pointer[[]*outSA] // of the first of a complete bundle
 	most  atomic.Int32             // the longest packet that fits the path, of what a flow uses
+	path  atomic.Int32             // the longest packet that it takes
 	// shrinks: compression may make a longer one fit.
-	shrinks atomic.Bool
-	esn     bool
-	seq     atomic.Uint64 // last number given away
-	link    *link
-	local   netip.AddrPort
-	remote  atomic.Pointer[netip.AddrPort]
-	line    *line
-	later   *time.Timer // of a deferred one; under Plane.mu
+	shrinks  atomic.Bool
+	measured atomic.Int64 // when the path was last asked for on the way of a packet
+	esn      bool
+	seq      atomic.Uint64 // last number given away
+	link     *link
+	local    netip.AddrPort
+	remote   atomic.Pointer[netip.AddrPort]
+	line     *line
+	later    *time.Timer // of a deferred one; under Plane.mu
 }
 
 // slow tells whether a cipher is sealed by workers: all but the combined modes.
@@ -299,8 +301,12 @@ func (p *Plane) linkFor(src netip.Addr, encap bool, proto uint8) (*link, error) 
 	return any, nil
 }
 
-func (sa *inSA) setPlain()  { sa.plain.Store(isPlain(&sa.sa, sa.at)) }
-func (sa *outSA) setPlain() { sa.plain.Store(isPlain(&sa.sa, sa.at)) }
+func (sa *inSA) setPlain() { sa.plain.Store(isPlain(&sa.sa, sa.at)) }
+
+// setPlain: a mark on the outer header asks for a header of our own.
+func (sa *outSA) setPlain(df DF) {
+	sa.plain.Store(isPlain(&sa.sa, sa.at) && (df == DFClear || sa.sa.Src.Is6()))
+}
 
 func isPlain(sa *ipsec.SA, at ipsec.Place) bool {
 	return sa.ID.Proto == ipsec.ProtoESP && sa.Mode == ipsec.Tunnel && !bundled(at)
@@ -372,7 +378,7 @@ func (p *Plane) newOut(sa *ipsec.SA) (*outSA, error) {
 		return nil, err
 	}
 	n.at = sa.Bundle
-	n.setPlain()
+	n.setPlain(p.opt.DF)
 	remote := netip.AddrPortFrom(sa.ID.Dst, 0)
 	if sa.Encap != nil {
 		remote = sa.Encap.Remote

@@ -42,6 +42,7 @@ func (p *Plane) Totals(ctx context.Context) (dataplane.Totals, error) {
 	if p.closed {
 		return dataplane.Totals{}, dataplane.ErrClosed
 	}
+	p.expireFragments()
 	sum, living := totals{}, map[ipsec.Proto]int{}
 	for _, past := range p.past {
 		s := *past

@@ -33,7 +33,7 @@ func (w *inWork) unwrap(first *inSA, proto ipsec.Proto, data []byte, m *netio.Re
 			return sa, ipsec.DropNone
 		}
 		next, d := w.following(u, sa, now)
-		if d != ipsec.DropNone {
+		if d != ipsec.DropNone || u.waits {
 			return sa, d
 		}
 		if next == nil {
@@ -51,6 +51,7 @@ type unwrapping struct {
 	n      int
 	tunnel bool // an SA in tunnel mode was taken off, and its header not yet
 	dummy  bool
+	waits  bool // it was a fragment of what the next SA is to be taken off
 }
 
 // whole puts the packet with its IP header into a buffer of its own. Sockets but
@@ -236,7 +237,13 @@ func (w *inWork) following(u *unwrapping, sa *inSA, now int64) (*inSA, ipsec.Dro
 			if len(rest) == 0 && !u.tunnel {
 				return nil, ipsec.DropNone // arrive looks at it
 			}
-			return nil, ipsec.DropMalformed
+			if u.waits, ok = w.gather(u, sa, now); !ok {
+				return nil, ipsec.DropMalformed
+			}
+			if u.waits {
+				return nil, ipsec.DropNone
+			}
+			continue
 		}
 		proto := u.c.bytes()[s.Next]
 		// A packet that did not shrink comes without IPComp.
@@ -272,6 +279,25 @@ func (w *inWork) following(u *unwrapping, sa *inSA, now int64) (*inSA, ipsec.Dro
 		}
 		return next, ipsec.DropNone
 	}
+}
+
+// gather keeps a fragment that a tunnel carried and that is to lose another SA,
+// which whole packets have alone. It is false for what is no fragment; waits:
+// others are missing.
+func (w *inWork) gather(u *unwrapping, sa *inSA, now int64) (waits, ok bool) {
+	pkt := u.c.bytes()
+	if d := ipsec.ParsePacket(pkt, &w.info); d != ipsec.DropNone || !w.info.Fragment || w.info.TotalLen != len(pkt) {
+		return false, false
+	}
+	whole, n := w.p.gather[ipsec.In].add(pkt, &w.info, sa, &sa.drops, now)
+	if whole == nil {
+		return true, true
+	}
+	if !w.take(u, n) {
+		return false, false
+	}
+	copy(u.c.bytes(), whole)
+	return false, true
 }
 
 // sameSPI tells whether an IPsec header names this SA.
@@ -343,13 +369,22 @@ func (w *inWork) arrive(u *unwrapping, sa *inSA, now int64) ipsec.Drop {
 	if d := ipsec.ParsePacket(pkt, &w.info); d != ipsec.DropNone {
 		return d
 	}
+	pkt = pkt[:w.info.TotalLen]
+	if w.info.Fragment {
+		if pkt = w.fragment(w.p, head, pkt, now); pkt == nil {
+			return ipsec.DropNone
+		}
+	}
 	if w.info.SourceRoute || !head.sa.Selector.Match(&w.info) {
 		return ipsec.DropSelector
 	}
 	if !w.belongs(w.p, head) {
 		return ipsec.DropWrongSA
 	}
-	w.pkts = append(w.pkts, pkt[:w.info.TotalLen])
+	if head.sa.Mode == ipsec.Tunnel && !w.p.opt.NoClampMSS {
+		w.p.clampIn(pkt, &w.info)
+	}
+	w.pkts = append(w.pkts, pkt)
 	return ipsec.DropNone
 }
 

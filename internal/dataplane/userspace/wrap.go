@@ -24,8 +24,9 @@ func (p *Plane) wrap(s *sender, head *outSA, pkt []byte, now int64) {
 	if c := head.chain.Load(); c != nil {
 		chain = *c
 	}
+	p.remeasure(head, now)
 	room := layersHead + len(pkt) + layersTail
-	if s.room.left() < 2*room+fragmentHeads { // and for its fragments
+	if s.room.left() < wrapRoom(len(pkt)) {
 		s.flush()
 	}
 	buf := s.room.take(room)
@@ -35,6 +36,10 @@ func (p *Plane) wrap(s *sender, head *outSA, pkt []byte, now int64) {
 	}
 	c := packet{buf: buf, off: layersHead, n: len(pkt)}
 	copy(c.bytes(), pkt)
+	if chain[0].sa.Mode == ipsec.Transport {
+		whole := inet.Atomic(c.bytes())
+		c.off, c.n = c.off+c.n-len(whole), len(whole)
+	}
 	w := wrapping{packet: c}
 	for _, sa := range chain {
 		if d := p.step(s, sa, &w, now); d != ipsec.DropNone {
@@ -101,7 +106,7 @@ func (w *wrapping) encapsulate(sa *outSA, df DF) bool {
 	// The identification is never 0, which would make the kernel fill in one that
 	// AH has not seen.
 	id := uint16(sa.packets.Load()%65535) + 1
-	outer := inet.Header{Src: sa.sa.Src, Dst: sa.sa.ID.Dst, Proto: next, TOS: tos, TTL: outerTTL, DontFrag: whole, ID: id}
+	outer := inet.Header{Src: sa.sa.Src, Dst: sa.remote.Load().Addr(), Proto: next, TOS: tos, TTL: outerTTL, DontFrag: whole, ID: id}
 	outer.Put(w.bytes())
 	w.tunnel, w.src, w.dst = true, sa.sa.Src, sa.sa.ID.Dst
 	return true
@@ -186,47 +191,42 @@ func (s *sender) squeezed(n int) []byte {
 // sendWrapped queues what the last SA made. inner is the packet that the host
 // sent.
 func (p *Plane) sendWrapped(s *sender, head, sa *outSA, w *wrapping, inner []byte, now int64) ipsec.Drop {
-	pkt := w.bytes()
+	path := int(head.path.Load())
 	// What was found to fit before does, but for headers with options, and what
 	// compression was to make shorter.
-	if over := w.n - p.pathMTU(); over > 0 && dontFrag(inner) && !p.joined(s, inner) && p.tooBig(s, head, inner, min(len(inner)-over, int(head.most.Load())), now) {
+	if over := w.n - path; over > 0 && dontFrag(inner) && !p.joined(inner) && p.tooBig(s, head, inner, min(len(inner)-over, int(head.most.Load())), now) {
 		return ipsec.DropTooBig
 	}
-	if sa.sa.Encap != nil {
-		at, _ := inet.Payload(pkt)
-		s.add(sa, pkt[at.At:], inet.TOS(pkt))
-		return ipsec.DropNone
+	if sa.sa.Encap == nil {
+		return p.sendOwn(s, w.bytes(), path)
 	}
-	if pkt[0]>>4 == 6 {
-		return p.sendWhole6(s, sa, pkt)
+	pkt := w.bytes()
+	at, _ := inet.Payload(pkt)
+	if w.tunnel && pkt[0]>>4 == 4 && dontFrag(pkt) && w.n+udpLen <= path && w.off >= udpLen {
+		w.inUDP(sa, at)
+		return p.sendOwn(s, w.bytes(), path)
 	}
-	if p.plain[0] == nil {
-		return ipsec.DropSend
-	}
-	to := netip.AddrPortFrom(inet.Destination(pkt), 0)
-	if w.n <= p.pathMTU() {
-		s.whole(0, pkt, to)
-		return ipsec.DropNone
-	}
-	return p.sendFragments(s, pkt, to)
-}
-
-// sendWhole6 sends an IPv6 packet. One that is larger than the path goes without
-// its header, for the kernel to fragment; nothing is lost by that when the header
-// is ours, which has no extensions.
-func (p *Plane) sendWhole6(s *sender, sa *outSA, pkt []byte) ipsec.Drop {
-	if len(pkt) <= p.pathMTU() && p.plain[1] != nil {
-		s.whole(1, pkt, netip.AddrPortFrom(inet.Destination(pkt), 0))
-		return ipsec.DropNone
-	}
-	l, err := p.linkFor(inet.Source(pkt), false, pkt[6])
-	if err != nil {
-		return ipsec.DropTooBig
-	}
-	b := s.batch(l)
-	b.AddTOS(pkt[40:], netip.AddrPortFrom(inet.Source(pkt), 0), netip.AddrPortFrom(inet.Destination(pkt), 0), inet.TOS(pkt))
+	s.add(sa, pkt[at.At:], inet.TOS(pkt))
 	return ipsec.DropNone
 }
+
+// inUDP puts a UDP header without a checksum (RFC 3948 section 2.1) before the
+// payload of an IPv4 packet.
+func (w *wrapping) inUDP(sa *outSA, at inet.Spot) {
+	copy(w.buf[w.off-udpLen:], w.bytes()[:at.At])
+	w.off -= udpLen
+	w.n += udpLen
+	pkt, to := w.bytes(), *sa.remote.Load()
+	h := pkt[at.At:][:udpLen]
+	binary.BigEndian.PutUint16(h, sa.sa.Encap.Local.Port())
+	binary.BigEndian.PutUint16(h[2:], to.Port())
+	binary.BigEndian.PutUint16(h[4:], uint16(w.n-at.At))
+	h[6], h[7] = 0, 0
+	pkt[at.Next] = protoUDP
+	inet.Mend(pkt)
+}
+
+const protoUDP = 17
 
 // whole queues a packet with its own header.
 func (s *sender) whole(family int, pkt []byte, to netip.AddrPort) {
@@ -253,9 +253,6 @@ func (s *sender) batch(l *link) *netio.SendBatch {
 	}
 	return b
 }
-
-// fragmentHeads is room for the headers that the fragments of one packet have.
-const fragmentHeads = 16 << 10
 
 // maxRestored is the longest payload that decompression may make.
 const maxRestored = 65535 - 40
