@@ -3,7 +3,6 @@ package vmtest
 import (
 	"bytes"
 	"debug/elf"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -106,9 +105,9 @@ func (a *archive) program(from roots, p string) error {
 	return a.needs(from, p, data)
 }
 
-// goProgram puts a program that we built at a path, without what is not loaded.
-func (a *archive) goProgram(p string, data []byte) error {
-	a.file(p, 0o755, loadedPart(data))
+// ourProgram puts a program that we built at a path.
+func (a *archive) ourProgram(p string, data []byte) error {
+	a.file(p, 0o755, data)
 	return a.needs(nil, p, data)
 }
 
@@ -153,26 +152,4 @@ func (r roots) library(name string, own []string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("it is neither in %s nor in the unpacked packages", strings.Join(libraryFolders, ", "))
-}
-
-// loadedPart cuts off what the kernel does not load from a 64-bit ELF program:
-// symbols and what a debugger wants, half of a Go program. Stack traces of Go are
-// made from what is loaded.
-func loadedPart(data []byte) []byte {
-	f, err := elf.NewFile(bytes.NewReader(data))
-	if err != nil || f.Class != elf.ELFCLASS64 {
-		return data
-	}
-	var end uint64
-	for _, p := range f.Progs {
-		end = max(end, p.Off+p.Filesz)
-	}
-	if end < 64 || end >= uint64(len(data)) {
-		return data
-	}
-	cut := bytes.Clone(data[:end])
-	// The header's table of sections is gone: e_shoff, and e_shnum with e_shstrndx.
-	binary.LittleEndian.PutUint64(cut[0x28:], 0)
-	binary.LittleEndian.PutUint32(cut[0x3c:], 0)
-	return cut
 }

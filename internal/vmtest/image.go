@@ -100,14 +100,14 @@ func (im *image) skeleton(a *archive) {
 
 // programs puts the first process and the test program.
 func (im *image) programs(a *archive, o *orders) error {
-	if err := a.goProgram("/init", im.program); err != nil {
+	if err := a.ourProgram("/init", im.program); err != nil {
 		return err
 	}
 	if im.tests == nil {
 		a.link(o.Argv[0], "/init")
 		return a.err
 	}
-	return a.goProgram(o.Argv[0], im.tests)
+	return a.ourProgram(o.Argv[0], im.tests)
 }
 
 func (im *image) modules(a *archive, o *orders) error {
@@ -239,7 +239,7 @@ func (im *image) ours(a *archive, o *orders) error {
 		if err != nil {
 			return err
 		}
-		if err := a.goProgram(path.Join(dir, path.Base(pkg)), data); err != nil {
+		if err := a.ourProgram(path.Join(dir, path.Base(pkg)), data); err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,7 @@ import (
 var (
 	// Links are virtual interfaces, and what package lab cannot do without; every
 	// machine has them.
-	Links = []string{"veth", "dummy", "tun", "nfnetlink", "af_packet"}
+	Links = []string{"veth", "dummy", "tun", "nfnetlink", "xfrm_user", "af_packet"}
 
 	// IPsec is all that XFRM can do, with its ciphers. echainiv and seqiv draw
 	// on the kernel's "stdrng": without sha3, jitterentropy and drbg, which no
@@ -34,8 +34,7 @@ var (
 
 	// NAT is what lab.Host.Masquerade and the packet filter of a host need.
 	NAT = []string{
-		"nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct", "nft_counter",
-		"nf_conntrack", "nf_nat", "xt_policy", "nft_xfrm",
+		"nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct", "nft_xfrm",
 	}
 )
 

@@ -118,10 +118,10 @@ func (n *node) next() any {
 	return what
 }
 
-// play repeats one test of the guest as t, until its result has come.
-func (n *node) play(t *testing.T) {
+// play repeats one test of the guest as t, until its result has come. It says
+// whether the test was skipped there; the caller skips t when it is done with it.
+func (n *node) play(t *testing.T) (skip bool) {
 	var children sync.WaitGroup
-	skip := false
 	for going := true; going; {
 		switch what := n.next().(type) {
 		case *node:
@@ -132,9 +132,7 @@ func (n *node) play(t *testing.T) {
 		}
 	}
 	children.Wait()
-	if skip {
-		t.SkipNow()
-	}
+	return skip
 }
 
 // event handles one; it returns false with the last.
@@ -170,7 +168,9 @@ func (n *node) child(t *testing.T, c *node) {
 	t.Run(name, func(t *testing.T) {
 		c.shown = true
 		defer c.release()
-		c.play(t)
+		if c.play(t) {
+			t.SkipNow()
+		}
 	})
 	if !c.shown {
 		c.drain(t)
