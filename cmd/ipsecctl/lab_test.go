@@ -26,6 +26,7 @@ type gateway struct {
 	socket string
 	daemon *lab.Process
 	plane  *ipsecd.Client
+	before lab.State
 }
 
 func newGateway(t *testing.T, h *lab.Host) *gateway {
@@ -33,6 +34,8 @@ func newGateway(t *testing.T, h *lab.Host) *gateway {
 	path, err := lab.Build("oakley/cmd/ipsecd")
 	must(t, err)
 	g := &gateway{Host: h, t: t, socket: filepath.Join(t.TempDir(), "sock")}
+	g.before, err = h.State()
+	must(t, err)
 	g.daemon, err = h.Start(lab.Command{Path: path, Args: []string{"--socket", g.socket}, Private: []string{lab.RunDir()}})
 	must(t, err)
 	if _, err := g.daemon.Log.Wait("ipsecd is ready", patience); err != nil {
@@ -42,6 +45,19 @@ func newGateway(t *testing.T, h *lab.Host) *gateway {
 	must(t, err)
 	t.Cleanup(func() { g.plane.Close() })
 	return g
+}
+
+// stop ends ipsecd, which leaves nothing behind.
+func (g *gateway) stop() {
+	g.t.Helper()
+	if err := g.daemon.Stop(patience); err != nil {
+		g.t.Errorf("%v\n%s", err, g.daemon.Log)
+	}
+	after, err := g.State()
+	must(g.t, err)
+	if d := g.before.Diff(after); d != "" {
+		g.t.Errorf("ipsecd left behind on %s:\n%s", g, d)
+	}
 }
 
 // ctl runs ipsecctl on the gateway.
@@ -265,7 +281,7 @@ Source             Port  Destination        Port  Proto SA(Address/SPI/Proto/Typ
 	}
 	slippery.says("-s stats", "\n\t5 packets received and dropped: authentication\n")
 	for _, g := range []*gateway{ragweed, slippery} {
-		must(t, g.daemon.Stop(patience))
+		g.stop()
 	}
 }
 

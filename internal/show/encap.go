@@ -53,6 +53,18 @@ type duty struct {
 	peer  netip.Addr
 }
 
+// bundle names SAs that belong together.
+type bundle struct {
+	dir   ipsec.Direction
+	id    uint64
+	owner ipsec.Owner
+	conn  string
+}
+
+func bundleOf(sa *ipsec.SA) bundle {
+	return bundle{sa.ID.Dir, sa.Bundle.ID, sa.Owner, sa.Conn}
+}
+
 // serving is the newest SA of each flow and of each duty.
 type serving struct {
 	byFlow map[ipsec.FlowID]*ipsec.SAState
@@ -61,11 +73,16 @@ type serving struct {
 
 func whoServes(sas []ipsec.SAState) serving {
 	s := serving{map[ipsec.FlowID]*ipsec.SAState{}, map[duty]*ipsec.SAState{}}
+	there := map[bundle]int{}
+	for i := range sas {
+		there[bundleOf(&sas[i].SA)]++
+	}
 	for i := range sas {
 		st := &sas[i]
 		sa := &st.SA
-		if sa.Bundle.Of > 1 && sa.Bundle.Index != 0 {
-			continue // a flow asks the innermost of a bundle
+		// A flow asks the innermost of a bundle, and not before all are there.
+		if sa.Bundle.Of > 1 && (sa.Bundle.Index != 0 || there[bundleOf(sa)] < int(sa.Bundle.Of)) {
+			continue
 		}
 		if sa.Flow != "" {
 			newest(s.byFlow, sa.Flow, st)

@@ -80,7 +80,9 @@ func TestEncap(t *testing.T) {
 	}
 	outer := sa(ipsec.Out, 0xbad, a, b, -time.Hour) // the outside of a bundle
 	outer.SA.Bundle = ipsec.Place{ID: 1, Index: 1, Of: 2}
-	sas = append(sas, outer)
+	part := sa(ipsec.In, 0xabad, b, a, -time.Hour) // newer, and its other half is missing
+	part.SA.Bundle = ipsec.Place{ID: 2, Index: 0, Of: 2}
+	sas = append(sas, outer, part)
 	const head = `Routing tables
 
 Encap:
@@ -106,6 +108,11 @@ Source             Port  Destination        Port  Proto SA(Address/SPI/Proto/Typ
 192.168.10.0/24    0     192.168.20.0/24    25    6     none/00000000/0/deny/out
 192.168.20.0/24    0     192.168.10.0/24    0     0     any/c0ffee02/50/use/in
 192.168.10.0/24    0     192.168.20.0/24    0     0     203.0.113.2/00000000/50/acquire/out
+`)
+	other := part
+	other.SA.ID.SPI, other.SA.ID.Proto, other.SA.Bundle.Index = 0xbad2, ipsec.ProtoAH, 1
+	same(t, table([]ipsec.Flow{back}, append(sas, other)), head+
+		`192.168.20.0/24    0     192.168.10.0/24    0     0     203.0.113.2/0000abad/50/require/in
 `)
 	wide := flow
 	wide.Selector = ipsec.Selector{Src: netip.MustParsePrefix("2001:db8:1111:2222::/64"), Dst: netip.MustParsePrefix("::/0")}
