@@ -17,8 +17,9 @@ func fit(chain []*outSA, path int) int {
 	for i, sa := range chain {
 		if w.opens(sa) {
 			added[i] = inet.HeaderLen(sa.sa.Src.Is6())
-			w.tunnel, w.src, w.dst = true, sa.sa.Src, sa.sa.ID.Dst
+			w.opened(sa)
 		}
+		w.tied = w.tied || sa.auth != nil
 	}
 	room := path
 	for i := len(chain) - 1; i >= 0; i-- {

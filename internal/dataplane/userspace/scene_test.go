@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -70,7 +71,7 @@ func (c *tapeConn) Send(b *netio.SendBatch) (int, error) {
 }
 
 func (c *tapeConn) LocalAddr() netip.AddrPort { return c.local }
-func (c *tapeConn) Offload() (gso, gro bool)  { return false, false }
+func (c *tapeConn) Offload() (gso, gro bool)  { return false, true }
 func (c *tapeConn) Close() error              { close(c.done); return nil }
 
 // mouth is a device that keeps what it is given.
@@ -98,6 +99,7 @@ type scene struct {
 	dev *mouth
 	out *outWork
 	now int64
+	in  map[*link]*inWork
 }
 
 var (
@@ -118,7 +120,7 @@ var (
 
 func newScene(t testing.TB, o Options) *scene {
 	t.Helper()
-	s := &scene{t: t, net: &tape{}, dev: &mouth{hole: hole{done: make(chan struct{})}, mtu: sceneMTU}, now: sceneClockBase}
+	s := &scene{t: t, net: &tape{}, dev: &mouth{hole: hole{done: make(chan struct{})}, mtu: sceneMTU}, now: sceneClockBase, in: map[*link]*inWork{}}
 	if o.MTU != 0 {
 		s.dev.mtu = o.MTU
 	}
@@ -254,7 +256,10 @@ func (s *scene) arrive(o *outer) {
 			s.t.Fatalf("no whole packet left: %x", data[:40])
 		}
 		proto = data[at.Next]
-		m.TOS = inet.TOS(data)
+		m.TOS, m.TTL = inet.TOS(data), data[8]
+		if dst.Is6() {
+			m.TTL = data[7]
+		}
 		m.Data = data[at.At:]
 		if dst.Is4() {
 			m.Packet = data
@@ -275,7 +280,10 @@ func (s *scene) arrive(o *outer) {
 	m.Remote, m.Local = netip.AddrPortFrom(src, port), netip.AddrPortFrom(dst, port)
 	for _, l := range s.p.links {
 		if l.local == dst && l.encap == o.udp && (o.udp || l.proto == proto) {
-			newInWork(s.p, l).messages([]netio.Received{m})
+			if s.in[l] == nil {
+				s.in[l] = newInWork(s.p, l)
+			}
+			s.in[l].messages([]netio.Received{m})
 			return
 		}
 	}
@@ -320,4 +328,26 @@ func (s *scene) fragmentsOf(pkt []byte, size int) (all [][]byte) {
 		at = next
 	}
 	return all
+}
+
+// settle waits until the workers have done all that they were given.
+func (s *scene) settle() {
+	var lines []*line
+	for _, sa := range s.p.in {
+		lines = append(lines, sa.line)
+	}
+	for _, sa := range s.p.out {
+		lines = append(lines, sa.line)
+	}
+	for _, l := range lines {
+		for l != nil {
+			l.mu.Lock()
+			n := len(l.jobs)
+			l.mu.Unlock()
+			if n == 0 {
+				break
+			}
+			runtime.Gosched()
+		}
+	}
 }

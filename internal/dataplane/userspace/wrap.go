@@ -56,6 +56,7 @@ func (p *Plane) wrap(s *sender, head *outSA, pkt []byte, now int64) {
 type wrapping struct {
 	packet
 	tunnel bool // it has an outer header already
+	tied   bool // which AH covers
 	src    netip.Addr
 	dst    netip.Addr // of that header
 }
@@ -76,6 +77,7 @@ func (p *Plane) step(s *sender, sa *outSA, w *wrapping, now int64) ipsec.Drop {
 	case ipsec.ProtoESP:
 		return w.esp(sa)
 	case ipsec.ProtoAH:
+		w.tied = true
 		return w.ah(sa)
 	case ipsec.ProtoIPComp:
 		return w.ipcomp(s, sa)
@@ -85,12 +87,18 @@ func (p *Plane) step(s *sender, sa *outSA, w *wrapping, now int64) ipsec.Drop {
 
 // opens tells whether an SA puts a header of its own before the packet. SAs in
 // tunnel mode that follow each other between the same ends share one: a second
-// would say nothing new.
+// would say nothing new. AH and ESP in UDP do not: the header is the kernel's there,
+// and AH would have to know its identification.
 func (w *wrapping) opens(sa *outSA) bool {
 	if sa.sa.ID.Proto == ipsec.ProtoIPIP {
 		return true
 	}
-	return sa.sa.Mode == ipsec.Tunnel && (!w.tunnel || w.src != sa.sa.Src || w.dst != sa.sa.ID.Dst)
+	return sa.sa.Mode == ipsec.Tunnel && (!w.tunnel || w.tied && sa.sa.Encap != nil || w.src != sa.sa.Src || w.dst != sa.sa.ID.Dst)
+}
+
+// opened notes that an SA did.
+func (w *wrapping) opened(sa *outSA) {
+	w.tunnel, w.tied, w.src, w.dst = true, false, sa.sa.Src, sa.sa.ID.Dst
 }
 
 // encapsulate puts an outer header before the packet.
@@ -108,7 +116,7 @@ func (w *wrapping) encapsulate(sa *outSA, df DF) bool {
 	id := uint16(sa.packets.Load()%65535) + 1
 	outer := inet.Header{Src: sa.sa.Src, Dst: sa.remote.Load().Addr(), Proto: next, TOS: tos, TTL: outerTTL, DontFrag: whole, ID: id}
 	outer.Put(w.bytes())
-	w.tunnel, w.src, w.dst = true, sa.sa.Src, sa.sa.ID.Dst
+	w.opened(sa)
 	return true
 }
 
