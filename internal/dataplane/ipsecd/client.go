@@ -124,7 +124,7 @@ func open(ctx context.Context, path string, r *request) (net.Conn, error) {
 		_, err = c.Write(f)
 	}
 	if err == nil {
-		err = readFrame(c, &a)
+		_, err = readFrame(c, &a)
 	}
 	switch {
 	case err == nil && a.Error != "":
@@ -145,7 +145,7 @@ func open(ctx context.Context, path string, r *request) (net.Conn, error) {
 func (p *Client) read() {
 	for {
 		var a answer
-		if err := readFrame(p.c, &a); err != nil {
+		if _, err := readFrame(p.c, &a); err != nil {
 			p.fail(fmt.Errorf("%w: the connection to the data plane at %s ended: %w", dataplane.ErrClosed, p.path, err))
 			return
 		}

@@ -30,7 +30,7 @@ func dialEncap(ctx context.Context, path string, local netip.AddrPort) (dataplan
 
 func (e *encapConn) ReadFrom(b []byte) (n int, remote, local netip.AddrPort, err error) {
 	var d datagram
-	if err := readFrame(e.c, &d); err != nil {
+	if _, err := readFrame(e.c, &d); err != nil {
 		return 0, remote, local, fmt.Errorf("%w: %w", netio.ErrClosed, err)
 	}
 	return copy(b, d.Data), d.Remote, d.Local, nil

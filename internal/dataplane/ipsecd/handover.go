@@ -25,7 +25,7 @@ func (x *session) encap(ctx context.Context, r *request) error {
 	defer conn.Close()
 	for {
 		var d datagram
-		if err := x.read(&d, 0); err != nil {
+		if _, err := x.read(&d, 0); err != nil {
 			return err
 		}
 		// What cannot be sent is lost, as on a network.

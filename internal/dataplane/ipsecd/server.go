@@ -15,10 +15,11 @@ import (
 
 // Bounds of what clients can take.
 const (
-	maxClients  = 256
-	maxOfUser   = 128 // clients of one user who is not root
-	maxRequests = 64  // a client's, at the same time
-	maxEvents   = 4096
+	maxClients  = 128
+	maxOfUser   = 32               // clients of one user who is not root
+	maxRequests = 64               // a client's, at the same time
+	maxAlong    = 64 << 10         // bytes of a request that others may go along with
+	maxEvents   = 4096             // that wait for a client
 	maxMessages = 8192             // that wait for one who watches
 	opTime      = 20 * time.Second // of a request
 	writeTime   = 10 * time.Second // for a frame that a client does not read

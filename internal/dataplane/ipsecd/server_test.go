@@ -2,15 +2,10 @@ package ipsecd
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"io"
-	"net"
 	"net/netip"
-	"os"
 	"reflect"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -189,119 +184,4 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 	if err := c.AddSA(gone, someSA(0x1000)); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-}
-
-// hostile says what a broken client may send; the server ends that connection
-// and no other.
-func TestHostileClients(t *testing.T) {
-	path, s := serve(t, null.New(null.Options{}))
-	good := dial(t, path)
-	hello, err := frame(&request{ID: 1, Op: opHello, Version: version})
-	must(t, err)
-	length := func(n uint32, rest string) string {
-		return string(binary.BigEndian.AppendUint32(nil, n)) + rest
-	}
-	for name, sent := range map[string]string{
-		"rubbish":          "GET / HTTP/1.1\r\n\r\n",
-		"a long frame":     length(maxFrame+1, ""),
-		"a huge frame":     length(1<<32-1, "{}"),
-		"no document":      length(2, "no"),
-		"unknown fields":   length(11, `{"Nope": 1}`),
-		"no hello":         length(26, `{"ID": 1, "Op": "add-sa" }`),
-		"another version":  length(40, `{"ID": 1, "Op": "hello", "Version": 999}`),
-		"rubbish after it": string(hello) + length(3, "[]}"),
-		"deep nesting":     length(20000, strings.Repeat("[", 20000)),
-	} {
-		conn, err := net.Dial("unix", path)
-		must(t, err)
-		_, err = io.WriteString(conn, sent)
-		must(t, err)
-		must(t, conn.SetDeadline(time.Now().Add(patience)))
-		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("%s: the connection stays", name)
-		}
-		conn.Close()
-	}
-	// Operations that lack what they need are answered.
-	conn, err := net.Dial("unix", path)
-	must(t, err)
-	defer conn.Close()
-	_, err = conn.Write(hello)
-	must(t, err)
-	for i, op := range []operation{opAlloc, opAdd, opUpdate, opDelete, opGet, opDump, "dance"} {
-		f, err := frame(&request{ID: uint64(i + 2), Op: op})
-		must(t, err)
-		_, err = conn.Write(f)
-		must(t, err)
-	}
-	for range 8 {
-		var a answer
-		must(t, readFrame(conn, &a))
-		if a.ID != 1 && a.Error == "" {
-			t.Errorf("request %d was carried out", a.ID)
-		}
-	}
-	must(t, good.AddSA(ctx, someSA(0x2000)))
-	lab.Eventually(t, patience, "only the good ones are left", func() bool { return s.Clients() == 2 })
-}
-
-// Whoever is neither root nor in the group is sent away, whatever the file's mode
-// lets through.
-func TestStrangersAreSentAway(t *testing.T) {
-	for _, c := range []struct {
-		p    peer
-		in   int
-		want bool
-	}{
-		{peer{uid: 0}, -1, true},
-		{peer{uid: os.Geteuid()}, -1, true},
-		{peer{uid: 4242, gid: 0}, -1, false},
-		{peer{uid: 4242, gid: 77}, 77, true},
-		{peer{uid: 4242, gid: 78, groups: []uint32{1, 77}}, 77, true},
-		{peer{uid: 4242, gid: 78, groups: []uint32{1, 79}}, 77, false},
-	} {
-		if err := allow(c.in)(c.p); (err == nil) != c.want {
-			t.Errorf("%+v in group %d: %v", c.p, c.in, err)
-		}
-	}
-	lab.Need(t, "root")
-	path, _ := serve(t, null.New(null.Options{}))
-	must(t, os.Chmod(path, 0o777))
-	for dir := path; dir != "/tmp" && len(dir) > 1; dir = dir[:strings.LastIndexByte(dir, '/')] {
-		must(t, os.Chmod(dir, 0o777))
-	}
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
-	must(t, err)
-	defer syscall.Close(fd)
-	asStranger(t, func() error { return syscall.Connect(fd, &syscall.SockaddrUnix{Name: path}) })
-	f, err := frame(&request{ID: 1, Op: opHello, Version: version})
-	must(t, err)
-	_, _ = syscall.Write(fd, f)
-	must(t, syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: 10}))
-	if n, err := syscall.Read(fd, make([]byte, 100)); n > 0 || errors.Is(err, syscall.EAGAIN) {
-		t.Errorf("a stranger was answered: %d bytes, %v", n, err)
-	}
-}
-
-func FuzzServer(f *testing.F) {
-	hello, _ := frame(&request{ID: 1, Op: opHello, Version: version})
-	add, _ := frame(&request{ID: 2, Op: opAdd, SA: someSA(0x1234)})
-	flows, _ := frame(&request{ID: 3, Op: opFlows, Flows: []ipsec.FlowChange{{Flow: ipsec.Flow{ID: "x/out"}}}})
-	dump, _ := frame(&request{ID: 4, Op: opDump, Query: &dataplane.Query{Keys: true}})
-	f.Add(hello)
-	f.Add(append(append(append(append([]byte{}, hello...), add...), flows...), dump...))
-	path, _ := serve(f, null.New(null.Options{}))
-	f.Fuzz(func(t *testing.T, sent []byte) {
-		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Net: "unix", Name: path})
-		if err != nil {
-			return // more connections than a moment can take
-		}
-		defer conn.Close()
-		_, _ = conn.Write(sent)
-		_ = conn.CloseWrite()
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
-		if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatal("the connection stays")
-		}
-	})
 }

@@ -19,14 +19,14 @@ type session struct {
 	events  *backlog[*event]
 	slots   chan struct{} // requests that are not answered yet
 	dumping chan struct{} // one dump at a time: it is the one large answer
-	wr      sync.Mutex    // of c
+	writing chan struct{} // one at a time
 }
 
 func newSession(s *Server, c net.Conn, p peer) *session {
 	return &session{
 		s: s, c: c, peer: p,
 		events: newBacklog(maxEvents, func(int) *event { return &event{Lost: true} }),
-		slots:  make(chan struct{}, maxRequests), dumping: make(chan struct{}, 1),
+		slots:  make(chan struct{}, maxRequests), dumping: make(chan struct{}, 1), writing: make(chan struct{}, 1),
 	}
 }
 
@@ -47,7 +47,7 @@ func (x *session) run() {
 // begin takes the first request, which says what the connection is for.
 func (x *session) begin(ctx context.Context, wg *sync.WaitGroup) error {
 	var r request
-	if err := x.read(&r, helloTime); err != nil {
+	if _, err := x.read(&r, helloTime); err != nil {
 		return err
 	}
 	if !r.first() || r.Version != version {
@@ -67,12 +67,18 @@ func (x *session) begin(ctx context.Context, wg *sync.WaitGroup) error {
 }
 
 // requests takes all further ones. A request's slot is free when its answer is
-// written, so that who asks and does not read waits, and nobody else.
+// written, so that who asks and does not read waits, and nobody else. One that is
+// large is done with before the next is read.
 func (x *session) requests(ctx context.Context, wg *sync.WaitGroup) error {
 	for {
 		var r request
-		if err := x.read(&r, 0); err != nil {
+		n, err := x.read(&r, 0)
+		if err != nil {
 			return err
+		}
+		if n > maxAlong {
+			x.handle(ctx, &r)
+			continue
 		}
 		x.slots <- struct{}{}
 		wg.Go(func() {
@@ -82,9 +88,9 @@ func (x *session) requests(ctx context.Context, wg *sync.WaitGroup) error {
 	}
 }
 
-// read takes a frame. It may begin at any time within idle (0: ever), and then has
-// to come.
-func (x *session) read(v any, idle time.Duration) error {
+// read takes a frame and tells its length. It may begin at any time within idle
+// (0: ever), and then has to come.
+func (x *session) read(v any, idle time.Duration) (int, error) {
 	return readFrame(&patient{c: x.c, idle: idle}, v)
 }
 
@@ -127,8 +133,8 @@ func (x *session) send(v any) {
 }
 
 func (x *session) write(f []byte) error {
-	x.wr.Lock()
-	defer x.wr.Unlock()
+	x.writing <- struct{}{}
+	defer func() { <-x.writing }()
 	_ = x.c.SetWriteDeadline(time.Now().Add(writeTime))
 	_, err := x.c.Write(f)
 	return err

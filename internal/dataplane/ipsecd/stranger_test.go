@@ -1,11 +1,58 @@
 package ipsecd
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"oakley/internal/dataplane/null"
+	"oakley/internal/lab"
 )
+
+// Whoever is neither root nor in the group is sent away, whatever the file's mode
+// lets through.
+func TestStrangersAreSentAway(t *testing.T) {
+	for _, c := range []struct {
+		p    peer
+		in   int
+		want bool
+	}{
+		{peer{uid: 0}, -1, true},
+		{peer{uid: os.Geteuid()}, -1, true},
+		{peer{uid: 4242, gid: 0}, -1, false},
+		{peer{uid: 4242, gid: 77}, 77, true},
+		{peer{uid: 4242, gid: 78, groups: []uint32{1, 77}}, 77, true},
+		{peer{uid: 4242, gid: 78, groups: []uint32{1, 79}}, 77, false},
+	} {
+		if err := allow(c.in)(c.p); (err == nil) != c.want {
+			t.Errorf("%+v in group %d: %v", c.p, c.in, err)
+		}
+	}
+	lab.Need(t, "root")
+	dir, err := os.MkdirTemp("/tmp", "ipsecd-stranger-") // the test's own folder may be in a closed one
+	must(t, err)
+	defer os.RemoveAll(dir)
+	must(t, os.Chmod(dir, 0o755))
+	path := filepath.Join(dir, "sock")
+	serveAt(t, path, null.New(null.Options{}))
+	must(t, os.Chmod(path, 0o777))
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	must(t, err)
+	defer syscall.Close(fd)
+	asStranger(t, func() error { return syscall.Connect(fd, &syscall.SockaddrUnix{Name: path}) })
+	f, err := frame(&request{ID: 1, Op: opHello, Version: version})
+	must(t, err)
+	_, _ = syscall.Write(fd, f)
+	must(t, syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &syscall.Timeval{Sec: 10}))
+	if n, err := syscall.Read(fd, make([]byte, 100)); n > 0 || errors.Is(err, syscall.EAGAIN) {
+		t.Errorf("a stranger was answered: %d bytes, %v", n, err)
+	}
+}
 
 // asStranger runs f on a thread of a user that has nothing to say here. The
 // thread ends with it.

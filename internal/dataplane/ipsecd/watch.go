@@ -32,7 +32,7 @@ func (p *Client) Monitor(ctx context.Context) (<-chan dataplane.Message, error) 
 		defer close(gone)
 		for {
 			m := &dataplane.Message{}
-			if err := readFrame(c, m); err != nil {
+			if _, err := readFrame(c, m); err != nil {
 				return
 			}
 			if m.Action == dataplane.ActionMissed {

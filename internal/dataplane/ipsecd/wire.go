@@ -194,31 +194,47 @@ func (e *remoteError) Is(target error) bool {
 	return false
 }
 
-// readFrame reads a document into v. What the other side claims to be longer than
-// a frame may be is refused unread; memory grows with what has come. Fields that
-// v does not have are an error.
-func readFrame(r io.Reader, v any) error {
+// readFrame reads a document into v and tells its length. What the other side
+// claims to be longer than a frame may be is refused unread; memory grows with what
+// has come. Fields that v does not have are an error, and so is what follows.
+func readFrame(r io.Reader, v any) (int, error) {
 	var size [4]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
-		return err
+		return 0, err
 	}
 	n := binary.BigEndian.Uint32(size[:])
 	if n > maxFrame {
-		return fmt.Errorf("a frame of %d bytes: %d is the most", n, maxFrame)
+		return 0, fmt.Errorf("a frame of %d bytes: %d is the most", n, maxFrame)
 	}
 	var b bytes.Buffer
 	if k, err := io.CopyN(&b, r, int64(n)); err != nil {
-		return fmt.Errorf("a frame of %d bytes ends after %d: %w", n, k, err)
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return 0, fmt.Errorf("a frame of %d bytes ends after %d: %w", n, k, err)
 	}
 	d := json.NewDecoder(&b)
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return fmt.Errorf("a frame that is no %T: %w", v, err)
+		return 0, fmt.Errorf("a frame that is no %s: %w", nameOf(v), err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("a frame in which more follows a %T", v)
+		return 0, fmt.Errorf("a frame in which more follows the %s", nameOf(v))
 	}
-	return nil
+	return int(n), nil
+}
+
+// nameOf is what people call a document.
+func nameOf(v any) string {
+	switch v.(type) {
+	case *request:
+		return "request"
+	case *answer:
+		return "answer"
+	case *datagram:
+		return "datagram"
+	}
+	return "message"
 }
 
 // frame is a document as it is sent.

@@ -1,0 +1,365 @@
+package ipsecd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"oakley/internal/dataplane"
+	"oakley/internal/dataplane/null"
+	"oakley/internal/ipsec"
+)
+
+// room is a server in a bubble with a clock of its own, whose clients come
+// through pipes.
+type room struct {
+	t *testing.T
+	s *Server
+	b dataplane.Backend
+}
+
+// inRoom runs f with a server around b.
+func inRoom(t *testing.T, b func() dataplane.Backend, f func(t *testing.T, r *room)) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &room{t: t, b: b()}
+		r.s = NewServer(r.b, -1, slog.New(slog.DiscardHandler))
+		f(t, r)
+		must(t, r.b.Close())
+		r.s.Close()
+	})
+}
+
+func noPlane() dataplane.Backend { return null.New(null.Options{}) }
+
+// come is a connection as the server takes it.
+func (r *room) come(p peer) net.Conn {
+	ours, theirs := net.Pipe()
+	r.s.wg.Go(func() { r.s.converse(theirs, p) })
+	return ours
+}
+
+func (r *room) client(want Events) *Client {
+	r.t.Helper()
+	c, err := newClient(r.t.Context(), r.come(peer{}), "room", want)
+	must(r.t, err)
+	return c
+}
+
+// greeted is a raw connection whose first request was answered.
+func (r *room) greeted() net.Conn {
+	r.t.Helper()
+	c := r.come(peer{})
+	say(r.t, c, &request{ID: 1, Op: opHello, Version: version})
+	var a answer
+	_, err := readFrame(c, &a)
+	must(r.t, err)
+	return c
+}
+
+func say(t *testing.T, c net.Conn, v any) {
+	t.Helper()
+	f, err := frame(v)
+	must(t, err)
+	_, err = c.Write(f)
+	must(t, err)
+}
+
+// ends tells whether the server has closed c.
+func ends(c net.Conn) bool {
+	_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, err := io.Copy(io.Discard, c)
+	var late net.Error
+	return !errors.As(err, &late) || !late.Timeout()
+}
+
+// Who says nothing, begins a frame and says no more, or does not read, is given up
+// after its time and not before.
+func TestWhoKeepsTheServerWaiting(t *testing.T) {
+	half := func(t *testing.T, c net.Conn) {
+		_, err := c.Write([]byte{0, 0, 1, 0, '{'})
+		must(t, err)
+	}
+	for name, c := range map[string]struct {
+		greeted bool
+		act     func(t *testing.T, c net.Conn)
+		after   time.Duration // 0: never
+	}{
+		"silence from the start":      {act: func(*testing.T, net.Conn) {}, after: helloTime},
+		"half a frame from the start": {act: half, after: frameTime},
+		"half a frame":                {greeted: true, act: half, after: frameTime},
+		"silence":                     {greeted: true, act: func(*testing.T, net.Conn) {}},
+		"an answer that is not read": {greeted: true, after: writeTime, act: func(t *testing.T, c net.Conn) {
+			say(t, c, &request{ID: 2, Op: opTotals})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inRoom(t, noPlane, func(t *testing.T, r *room) {
+				conn := r.come(peer{})
+				if c.greeted {
+					conn.Close()
+					synctest.Wait()
+					conn = r.greeted()
+				}
+				good := r.client(AllEvents)
+				c.act(t, conn)
+				time.Sleep(max(c.after, time.Hour*24*bit(c.after == 0)) - time.Millisecond)
+				synctest.Wait()
+				if n := r.s.Clients(); n != 2 {
+					t.Errorf("%d clients just before its time is up", n)
+				}
+				time.Sleep(2 * time.Millisecond)
+				synctest.Wait()
+				if n := r.s.Clients(); n != 1+int(bit(c.after == 0)) {
+					t.Errorf("%d clients afterwards", n)
+				}
+				must(t, good.AddSA(t.Context(), someSA(1)))
+				good.Close()
+				conn.Close()
+			})
+		})
+	}
+}
+
+func bit(b bool) time.Duration {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// counting counts the dumps that a data plane is asked for.
+type counting struct {
+	*null.Plane
+	mu    sync.Mutex
+	dumps int
+}
+
+func (c *counting) Totals(context.Context) (dataplane.Totals, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dumps++
+	return dataplane.Totals{}, nil
+}
+
+// Who asks and asks and reads nothing is answered maxRequests times, and then not
+// listened to.
+func TestUnreadAnswersAreBounded(t *testing.T) {
+	b := &counting{}
+	inRoom(t, func() dataplane.Backend { b.Plane = null.New(null.Options{}); return b }, func(t *testing.T, r *room) {
+		conn := r.greeted()
+		defer conn.Close()
+		good := r.client(AllEvents)
+		defer good.Close()
+		said := 0
+		f, err := frame(&request{ID: 2, Op: opTotals})
+		must(t, err)
+		go func() {
+			for {
+				if _, err := conn.Write(f); err != nil {
+					return
+				}
+				said++
+			}
+		}()
+		synctest.Wait()
+		if b.dumps != maxRequests || said != maxRequests+1 {
+			t.Errorf("%d requests were carried out and %d read, want %d and one more", b.dumps, said, maxRequests)
+		}
+		must(t, good.AddSA(t.Context(), someSA(1)))
+		time.Sleep(writeTime)
+		synctest.Wait()
+		if n := r.s.Clients(); n != 1 {
+			t.Errorf("%d clients, want the good one", n)
+		}
+	})
+}
+
+// Events that a client does not read are lost, and it is told so when it reads
+// again; others get all of them.
+func TestEventsOverflow(t *testing.T) {
+	inRoom(t, noPlane, func(t *testing.T, r *room) {
+		b := r.b.(*null.Plane)
+		conn := r.greeted()
+		defer conn.Close()
+		say(t, conn, &request{ID: 2, Op: opRegister, Events: AllEvents})
+		var a answer
+		_, err := readFrame(conn, &a)
+		must(t, err)
+		good := r.client(AllEvents)
+		defer good.Close()
+		const all = maxEvents + 100
+		for i := range all {
+			b.Inject(dataplane.Expire{SA: ipsec.SAID{SPI: ipsec.SPI(i)}})
+			if e := <-good.Events(); e.(dataplane.Expire).SA.SPI != ipsec.SPI(i) {
+				t.Fatalf("event %d is %+v", i, e)
+			}
+		}
+		got, lost := 0, false
+		for !lost {
+			var a answer
+			_, err := readFrame(conn, &a)
+			must(t, err)
+			lost = a.Event.Lost
+			if !lost {
+				got++
+			}
+		}
+		if got < maxEvents || got >= all {
+			t.Errorf("%d events of %d before the news that some were lost", got, all)
+		}
+		b.Inject(dataplane.Expire{Hard: true})
+		a = answer{}
+		_, err = readFrame(conn, &a)
+		must(t, err)
+		if a.Event == nil || a.Event.Expire == nil || !a.Event.Expire.Hard {
+			t.Errorf("%+v is told afterwards", a)
+		}
+	})
+}
+
+// A client whose owner reads no events goes on asking, and its owner hears that
+// some were lost.
+func TestEventsThatTheClientsOwnerDoesNotRead(t *testing.T) {
+	inRoom(t, noPlane, func(t *testing.T, r *room) {
+		c := r.client(AllEvents)
+		defer c.Close()
+		const all = clientEvents + maxEvents
+		for range all {
+			r.b.(*null.Plane).Inject(dataplane.Expire{})
+			synctest.Wait()
+		}
+		must(t, c.AddSA(t.Context(), someSA(1)))
+		lost, got := false, 0
+		for !lost {
+			_, lost = (<-c.Events()).(dataplane.Lost)
+			got++
+		}
+		if got < clientEvents || got >= all {
+			t.Errorf("%d events before the news that some were lost", got)
+		}
+	})
+}
+
+// A server that does not read is not waited for longer than a frame may take, and
+// nothing more is asked of it.
+func TestServerThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		go func() {
+			var r request
+			_, _ = readFrame(theirs, &r)
+			f, _ := frame(&answer{ID: r.ID, Version: version, Info: &dataplane.Info{}})
+			_, _ = theirs.Write(f)
+		}()
+		c, err := newClient(t.Context(), ours, "stuck", NoEvents)
+		must(t, err)
+		began := time.Now()
+		if err := c.AddSA(context.Background(), someSA(1)); !errors.Is(err, dataplane.ErrClosed) || time.Since(began) != writeTime {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		if _, open := <-c.Events(); open {
+			t.Error("events go on")
+		}
+		if err := c.AddSA(context.Background(), someSA(1)); !errors.Is(err, dataplane.ErrClosed) || time.Since(began) != writeTime {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		c.Close()
+	})
+}
+
+// Closing a client ends calls, those too whose answers nobody takes just now.
+func TestClosingInTheMidstOfADump(t *testing.T) {
+	inRoom(t, noPlane, func(t *testing.T, r *room) {
+		c := r.client(NoEvents)
+		for i := range 10 * pageSize {
+			must(t, r.b.AddSA(t.Context(), someSA(ipsec.SPI(1000+i))))
+		}
+		pages, closed := 0, make(chan error)
+		err := c.pages(t.Context(), &request{Op: opDump, Query: &dataplane.Query{}}, func(*answer) {
+			if pages++; pages == 2 {
+				go func() { closed <- c.Close() }()
+				synctest.Wait()
+			}
+		})
+		if pages < 2 || pages == 10 || !errors.Is(err, dataplane.ErrClosed) {
+			t.Errorf("%d pages, %v", pages, err)
+		}
+		must(t, <-closed)
+	})
+}
+
+// There is no room for more than a bound of clients, and one user does not take
+// it all.
+func TestTooManyClients(t *testing.T) {
+	inRoom(t, noPlane, func(t *testing.T, r *room) {
+		var all []net.Conn
+		for range maxOfUser {
+			all = append(all, r.come(peer{uid: 7}))
+		}
+		synctest.Wait()
+		if !ends(r.come(peer{uid: 7})) {
+			t.Errorf("more than %d clients of one user", maxOfUser)
+		}
+		for len(all) < maxClients {
+			all = append(all, r.come(peer{uid: 0}))
+		}
+		synctest.Wait()
+		if n := r.s.Clients(); n != maxClients {
+			t.Errorf("%d clients, want %d", n, maxClients)
+		}
+		if !ends(r.come(peer{uid: 0})) {
+			t.Errorf("more than %d clients", maxClients)
+		}
+		for _, c := range all {
+			c.Close()
+		}
+		synctest.Wait()
+		if n := r.s.Clients(); n != 0 {
+			t.Errorf("%d clients at the end", n)
+		}
+	})
+}
+
+// full stands for a listener for which there are no descriptors for a while.
+type full struct {
+	errs []error
+	at   []time.Time
+}
+
+func (f *full) AcceptUnix() (*net.UnixConn, error) {
+	f.at = append(f.at, time.Now())
+	err := f.errs[0]
+	f.errs = f.errs[1:]
+	return nil, &net.OpError{Op: "accept", Err: err}
+}
+
+// A process that has no descriptors left waits until it has, longer each time.
+func TestNoDescriptorsForAWhile(t *testing.T) {
+	inRoom(t, noPlane, func(t *testing.T, r *room) {
+		var errs []error
+		for range 12 {
+			errs = append(errs, unix.EMFILE)
+		}
+		l := &full{errs: append(errs, net.ErrClosed)}
+		must(t, r.s.Serve(l))
+		pause := firstPause
+		for i := 1; i < len(l.at); i++ {
+			if d := l.at[i].Sub(l.at[i-1]); d != pause {
+				t.Errorf("pause %d is %v, want %v", i, d, pause)
+			}
+			pause = min(2*pause, lastPause)
+		}
+		if err := r.s.Serve(&full{errs: []error{unix.EBADF}}); !errors.Is(err, unix.EBADF) {
+			t.Errorf("%v", err)
+		}
+	})
+}
