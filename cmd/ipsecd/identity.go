@@ -83,6 +83,9 @@ func (id identity) become(log *slog.Logger) error {
 	if id.uid == 0 {
 		return nil
 	}
+	if _, _, e := syscall.AllThreadsSyscall(unix.SYS_PRCTL, unix.PR_GET_KEEPCAPS, 0, 0); e == unix.ENOTSUP {
+		return errors.New("this ipsecd was built with cgo, with which rights cannot be given up in all threads: build it with CGO_ENABLED=0 (make build does), or keep all rights with --user root")
+	}
 	for c := range uintptr(capLast + 1) {
 		if c == capNetAdmin {
 			continue
