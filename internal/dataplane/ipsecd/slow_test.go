@@ -64,7 +64,7 @@ func (r *room) greeted() net.Conn {
 	return c
 }
 
-func say(t *testing.T, c net.Conn, v any) {
+func say(t testing.TB, c net.Conn, v any) {
 	t.Helper()
 	f, err := frame(v)
 	must(t, err)
