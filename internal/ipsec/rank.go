@@ -157,6 +157,11 @@ func (b bits128) cut(n uint8) bits128 {
 	return bits128{hi: b.hi &^ (1<<(64-n) - 1)}
 }
 
+// Rank is lower for what Lookup prefers among flows of one direction. Two flows of
+// one rank have the same selector, or match no packet both. The lower half of it
+// is less than 1<<31.
+func (f *Flow) Rank() uint64 { return rankOf(f) }
+
 // Compare is negative when Lookup prefers f to o among flows of one direction.
 func (f *Flow) Compare(o *Flow) int {
 	return cmp.Or(cmp.Compare(rankOf(f), rankOf(o)), cmp.Compare(f.ID, o.ID))

@@ -1,24 +1,39 @@
 package userspace
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"oakley/internal/ipsec"
 )
 
-// Going from some flows to others. Most flows need rules and routes of their own,
-// whatever the others are: such a flow comes and goes without a look at them.
-// Only where the order matters, because one flow exempts what another protects,
-// everything is worked out anew and the difference made.
+// Going from some flows to others. A flow has a level in each realm, and with
+// it what it needs is known, whatever the others are: rules, routes and elements
+// of the packet filter's sets, which several flows may share and which are
+// counted. Flows come and go without a look at the others; see ladder.go for the
+// exception.
 
-// kept is a flow and what was made for it.
+// kept is a flow and, if it leads those with its selector, what was made for it.
 type kept struct {
-	flow   ipsec.Flow
-	rules  []ruleKey
-	routes []routeKey
+	flow  ipsec.Flow
+	needs *needs
+}
+
+// likeness is what flows have in common of which packets meet only the first.
+type likeness struct {
+	dir   ipsec.Direction
+	order uint32
+	sel   ipsec.Selector
+}
+
+func likenessOf(f *ipsec.Flow) likeness {
+	s := f.Selector
+	s.Src, s.Dst = s.Src.Masked(), s.Dst.Masked()
+	return likeness{f.Dir, f.Order, s}
 }
 
 // step is one that can be taken back.
@@ -27,287 +42,293 @@ type step struct {
 	what     string
 }
 
-// isSpecial tells whether a flow needs all others looked at: it lets something
-// pass in clear, or the packet filter lets its outer packets in.
-func isSpecial(f *ipsec.Flow) bool {
-	near, far := f.Selector.Src, f.Selector.Dst
-	if f.Dir == ipsec.In {
-		near, far = far, near
-	}
-	return mayClear(f.Type) || isLocal(near, far) || f.Proto == ipsec.ProtoIPIP
-}
-
-// inOrder are all flows in the SPD's order.
-func (k *kernel) inOrder() []ipsec.Flow {
-	all := make([]ipsec.Flow, 0, len(k.flows))
-	for _, f := range k.flows {
-		all = append(all, f.flow)
-	}
-	slices.SortFunc(all, func(a, b ipsec.Flow) int { return a.Compare(&b) })
-	return all
+// change is what Change is about to do.
+type change struct {
+	gone, come map[ipsec.FlowID]*kept
+	alike      map[likeness][]*kept // of those that are touched, as they will be
+	leave      []*kept              // lead no longer
+	enter      []*kept              // will lead
+	needs      map[*kept]*needs     // of those that enter, or of all
+	ladders    [realms]ladder
+	rules      map[ruleKey]int // numbers of what is touched, as they will be
+	routes     map[routeKey]int
+	elements   map[element]int
+	tables     map[tableKey]bool // that are touched
+	ipip       int
 }
 
 // Change takes flows away and adds others.
 func (k *kernel) Change(remove, add []ipsec.Flow) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	defer k.release() // tables too that were taken for nothing
-	special := k.special
-	gone := make(map[ipsec.FlowID]bool, len(remove))
-	for i := range remove {
-		f := k.flows[remove[i].ID]
-		if f == nil || gone[f.flow.ID] {
-			return fmt.Errorf("routes and filters know no flow %q", remove[i].ID)
-		}
-		gone[f.flow.ID] = true
-		if isSpecial(&f.flow) {
-			special--
-		}
+	c, err := k.newChange(remove, add)
+	if err != nil {
+		return err
 	}
-	come := make(map[ipsec.FlowID]*kept, len(add))
-	for i := range add {
-		id := add[i].ID
-		if k.flows[id] != nil && !gone[id] || come[id] != nil {
-			return fmt.Errorf("routes and filters have a flow %q already", id)
-		}
-		come[id] = &kept{flow: add[i]}
-		if isSpecial(&add[i]) {
-			special++
-		}
-	}
-	left := len(k.flows) - len(gone) + len(come)
-	var err error
-	if done := false; special == 0 && k.special == 0 && k.exact && left > 0 && len(k.flows) > 0 {
-		if done, err = k.little(gone, come); !done && err == nil {
-			err = k.whole(gone, come, special)
-		}
-	} else {
-		err = k.whole(gone, come, special)
+	defer func() { k.release(c.tables) }() // also those that were taken for nothing
+	h := home{k: k}
+	fits, err := k.few(c, &h)
+	if err == nil && !fits {
+		err = k.all(c, &h)
 	}
 	if err != nil {
 		return err
 	}
-	for id := range gone {
-		delete(k.flows, id)
+	if err := run(k.steps(c)); err != nil {
+		return err
 	}
-	for id, f := range come {
-		k.flows[id] = f
-	}
-	k.special = special
+	k.record(c)
 	k.warnForwarding(add)
 	return nil
 }
 
-// home are this host's addresses, read when first asked for.
-type home struct {
-	k    *kernel
-	own  []netip.Addr
-	read bool
-}
-
-func (h *home) addresses() ([]netip.Addr, error) {
-	if h.read {
-		return h.own, nil
+// newChange checks what is asked for and finds out whom it touches.
+func (k *kernel) newChange(remove, add []ipsec.Flow) (*change, error) {
+	c := &change{
+		gone: make(map[ipsec.FlowID]*kept, len(remove)), come: make(map[ipsec.FlowID]*kept, len(add)),
+		alike: map[likeness][]*kept{}, tables: map[tableKey]bool{}, ipip: k.ipip,
 	}
-	own, err := h.k.addresses()
-	h.own, h.read = own, err == nil
-	return own, err
-}
-
-// needs fills in what a flow needs for itself.
-func (k *kernel) needs(f *kept, h *home) error {
-	f.rules, f.routes = nil, nil
-	if f.flow.Dir != ipsec.Out {
-		return nil
+	touched := map[likeness][]*kept{} // those that come
+	for i := range remove {
+		f := k.flows[remove[i].ID]
+		if f == nil || c.gone[f.flow.ID] != nil {
+			return nil, fmt.Errorf("routes and filters know no flow %q", remove[i].ID)
+		}
+		c.gone[f.flow.ID] = f
+		l := likenessOf(&f.flow)
+		if _, ok := touched[l]; !ok {
+			touched[l] = nil
+		}
+		c.ipip -= tunnels(&f.flow)
 	}
-	own, err := h.addresses()
-	if err != nil {
-		return err
+	for i := range add {
+		id := add[i].ID
+		if k.flows[id] != nil && c.gone[id] == nil || c.come[id] != nil {
+			return nil, fmt.Errorf("routes and filters have a flow %q already", id)
+		}
+		f := &kept{flow: add[i]}
+		c.come[id] = f
+		l := likenessOf(&f.flow)
+		touched[l] = append(touched[l], f)
+		c.ipip += tunnels(&f.flow)
 	}
-	rules, routes := map[ruleKey]bool{}, map[routeKey]bool{}
-	if !shares(&f.flow.Selector) || !k.share(rules, routes, &f.flow.Selector, own) {
-		k.wantRules(rules, &f.flow, firstLevel, own)
-		k.wantRoutes(routes, &f.flow, own)
-	}
-	for r := range rules {
-		f.rules = append(f.rules, r)
-	}
-	for r := range routes {
-		f.routes = append(f.routes, r)
-	}
-	return nil
-}
-
-// little makes a change without a look at the other flows. It is false, and
-// nothing is done, when that cannot be: two flows want different routes in the
-// same place.
-func (k *kernel) little(gone map[ipsec.FlowID]bool, come map[ipsec.FlowID]*kept) (bool, error) {
-	rules, routes := map[ruleKey]int{}, map[routeKey]int{}
-	touch := func(f *kept, by int) {
-		for _, r := range f.rules {
-			if _, ok := rules[r]; !ok {
-				rules[r] = k.rules[r]
+	for l, more := range touched {
+		before := k.alike[l]
+		after := make([]*kept, 0, len(before)+len(more))
+		for _, f := range before {
+			if c.gone[f.flow.ID] == nil {
+				after = append(after, f)
 			}
-			rules[r] += by
 		}
-		for _, r := range f.routes {
-			if _, ok := routes[r]; !ok {
-				routes[r] = k.routes[r]
-			}
-			routes[r] += by
+		after = append(after, more...)
+		slices.SortFunc(after, func(a, b *kept) int { return cmp.Compare(a.flow.ID, b.flow.ID) })
+		c.alike[l] = after
+		var was, is *kept
+		if len(before) > 0 {
+			was = before[0]
 		}
-	}
-	for id := range gone {
-		touch(k.flows[id], -1)
-	}
-	h := home{k: k}
-	removed := make([]ipsec.Flow, 0, len(gone))
-	for id := range gone {
-		removed = append(removed, k.flows[id].flow)
-	}
-	add := make([]ipsec.Flow, 0, len(come))
-	for _, f := range come {
-		if err := k.needs(f, &h); err != nil {
-			return false, err
+		if len(after) > 0 {
+			is = after[0]
 		}
-		touch(f, 1)
-		add = append(add, f.flow)
-	}
-	ways := map[slot]bool{}
-	for r, n := range routes {
-		if n == 0 || r.unreachable {
+		if was == is {
 			continue
 		}
-		at := r.slot()
-		if old, ok := k.ways[at]; ok && old != r || ways[at] {
-			return false, nil
+		if was != nil {
+			c.leave = append(c.leave, was)
 		}
-		ways[at] = true
+		if is != nil {
+			c.enter = append(c.enter, is)
+		}
 	}
-	d := k.difference(rules, routes)
-	if k.filter != nil {
-		d = append([]step{{
-			func() error { return k.filter.change(removed, add) },
-			func() error { return k.filter.change(add, removed) }, "packet-filter rules",
-		}}, d...)
+	return c, nil
+}
+
+// tunnels counts a flow whose packets the filter lets in as IP in IP.
+func tunnels(f *ipsec.Flow) int {
+	if f.Proto == ipsec.ProtoIPIP && shields(f.Type) {
+		return 1
 	}
-	if err := run(d); err != nil {
+	return 0
+}
+
+// few finds levels for what comes, beside what is there. It is false when there
+// are none.
+func (k *kernel) few(c *change, h *home) (bool, error) {
+	for r := range realms {
+		c.ladders[r] = slices.Clone(k.ladders[r])
+	}
+	for _, f := range c.leave {
+		for _, e := range f.needs.entries {
+			c.ladders[e.realm].leave(e.level)
+		}
+	}
+	fits, err := c.place(c.enter)
+	if err != nil || !fits {
 		return false, err
 	}
-	k.record(rules, routes)
+	return true, k.count(c, c.leave, c.enter, h)
+}
+
+// all finds new levels for all flows.
+func (k *kernel) all(c *change, h *home) error {
+	c.ladders = [realms]ladder{}
+	var before, after []*kept
+	for l, list := range k.alike {
+		before = append(before, list[0])
+		if _, touched := c.alike[l]; !touched {
+			after = append(after, list[0])
+		}
+	}
+	for _, list := range c.alike {
+		if len(list) > 0 {
+			after = append(after, list[0])
+		}
+	}
+	if fits, err := c.place(after); err != nil || !fits {
+		return cmp.Or(err, errors.New("flows cannot be put in the order of the SPD"))
+	}
+	return k.count(c, before, after, h)
+}
+
+// place gives flows their levels, in the SPD's order, so that as few are taken as
+// can be.
+func (c *change) place(flows []*kept) (bool, error) {
+	type placed struct {
+		f *kept
+		e *entry
+	}
+	var list []placed
+	c.needs = make(map[*kept]*needs, len(flows))
+	for _, f := range flows {
+		n := &needs{entries: entriesOf(&f.flow)}
+		c.needs[f] = n
+		for i := range n.entries {
+			list = append(list, placed{f, &n.entries[i]})
+		}
+	}
+	slices.SortFunc(list, func(a, b placed) int { return cmp.Compare(a.e.at, b.e.at) })
+	for _, p := range list {
+		l := &c.ladders[p.e.realm]
+		level, ok := l.find(p.e.exempt, p.e.at)
+		if !ok {
+			return false, nil
+		}
+		if level > maxLevel {
+			return false, fmt.Errorf("flow %q: flows that exempt and flows that protect follow each other more than %d times in the order of the SPD; sort them into fewer groups",
+				p.f.flow.ID, maxLevel)
+		}
+		p.e.level = level
+		l.enter(level, p.e.at)
+	}
 	return true, nil
 }
 
-// whole works everything out anew.
-func (k *kernel) whole(gone map[ipsec.FlowID]bool, come map[ipsec.FlowID]*kept, special int) error {
-	before, flows := k.inOrder(), k.flows
-	next := make(map[ipsec.FlowID]*kept, len(k.flows)+len(come))
-	for id, f := range k.flows {
-		if !gone[id] {
-			next[id] = &kept{flow: f.flow} // what it needs may be another way now
+// count works out what these flows need, and what there will be of it when the
+// others have left.
+func (k *kernel) count(c *change, leave, enter []*kept, h *home) error {
+	c.rules, c.routes, c.elements = map[ruleKey]int{}, map[routeKey]int{}, map[element]int{}
+	for _, f := range leave {
+		k.touch(c, f.needs, -1)
+	}
+	at := map[slot]routeKey{} // hints that come
+	for _, f := range enter {
+		n := c.needs[f]
+		err := k.fill(n, h)
+		for _, t := range n.tables {
+			c.tables[t] = true // before anything fails
 		}
-	}
-	for id, f := range come {
-		next[id] = f
-	}
-	k.flows = next
-	all := k.inOrder()
-	k.flows = flows
-	rules, routes := map[ruleKey]int{}, map[routeKey]int{}
-	exact := special == 0
-	if exact {
-		var err error
-		if exact, err = k.eachForItself(next, rules, routes); err != nil {
-			return err
-		}
-	}
-	if !exact {
-		wantRules, wantRoutes, err := k.want(all)
 		if err != nil {
 			return err
 		}
-		clear(rules)
-		clear(routes)
-		for r := range wantRules {
-			rules[r] = 1
-		}
-		for r := range wantRoutes {
-			routes[r] = 1
-		}
+		// Two hints may want one place, if seldom: the first has it.
+		n.routes = slices.DeleteFunc(n.routes, func(r routeKey) bool {
+			if !r.src.IsValid() {
+				return false
+			}
+			s := r.slot()
+			there, ok := k.hints[s]
+			other, coming := at[s]
+			if ok && there != r || coming && other != r {
+				return true
+			}
+			at[s] = r
+			return false
+		})
+		k.touch(c, n, 1)
 	}
-	for r := range k.rules {
-		if _, ok := rules[r]; !ok {
-			rules[r] = 0
-		}
-	}
-	for r := range k.routes {
-		if _, ok := routes[r]; !ok {
-			routes[r] = 0
-		}
-	}
-	d := k.difference(rules, routes)
-	if k.filter != nil {
-		ordered := k.special > 0
-		d = append([]step{{
-			func() error { return k.filter.set(all, special > 0) },
-			func() error { return k.filter.set(before, ordered) }, "packet-filter rules",
-		}}, d...)
-	}
-	if err := run(d); err != nil {
-		return err
-	}
-	k.record(rules, routes)
-	k.exact, k.flows = exact, next
 	return nil
 }
 
-// eachForItself counts what flows need whose order does not matter. It is false
-// when two need different routes in the same place.
-func (k *kernel) eachForItself(flows map[ipsec.FlowID]*kept, rules map[ruleKey]int, routes map[routeKey]int) (bool, error) {
-	h := home{k: k}
-	at := map[slot]routeKey{}
-	for _, f := range flows {
-		if err := k.needs(f, &h); err != nil {
-			return false, err
-		}
-		for _, r := range f.rules {
-			rules[r]++
-		}
-		for _, r := range f.routes {
-			routes[r]++
-			if other, ok := at[r.slot()]; ok && other != r {
-				return false, nil
-			}
-			at[r.slot()] = r
-		}
+// touch counts what a flow needs.
+func (k *kernel) touch(c *change, n *needs, by int) {
+	add(c.rules, k.rules, n.rules, by)
+	add(c.routes, k.routes, n.routes, by)
+	add(c.elements, k.elements, n.elements, by)
+	for _, t := range n.tables {
+		c.tables[t] = true
 	}
-	return true, nil
 }
 
-// record notes the numbers of what a change touched.
-func (k *kernel) record(rules map[ruleKey]int, routes map[routeKey]int) {
-	for r, n := range rules {
-		delete(k.oldRules, r)
-		if k.rules[r] = n; n == 0 {
-			delete(k.rules, r)
+func add[K comparable](to, from map[K]int, list []K, by int) {
+	for _, x := range list {
+		n, ok := to[x]
+		if !ok {
+			n = from[x]
+		}
+		to[x] = n + by
+	}
+}
+
+// record makes what was done the present.
+func (k *kernel) record(c *change) {
+	for id := range c.gone {
+		delete(k.flows, id)
+	}
+	for id, f := range c.come {
+		k.flows[id] = f
+	}
+	for l, list := range c.alike {
+		k.alike[l] = list
+		if len(list) == 0 {
+			delete(k.alike, l)
 		}
 	}
-	for r, n := range routes {
-		if n == 0 {
-			delete(k.routes, r)
-			if k.ways[r.slot()] == r {
-				delete(k.ways, r.slot())
-			}
-		}
+	for _, f := range c.leave {
+		f.needs = nil
 	}
-	for r, n := range routes {
-		if n == 0 {
+	for f, n := range c.needs {
+		f.needs = n
+	}
+	for r, n := range c.routes {
+		if !r.src.IsValid() {
 			continue
 		}
-		delete(k.oldRoutes, r)
-		k.routes[r] = n
-		if !r.unreachable {
-			k.ways[r.slot()] = r
+		if s := r.slot(); n > 0 {
+			k.hints[s] = r
+		} else if k.hints[s] == r {
+			delete(k.hints, s)
+		}
+	}
+	for r, n := range c.rules {
+		if n > 0 {
+			delete(k.oldRules, r)
+		}
+	}
+	for r, n := range c.routes {
+		if n > 0 {
+			delete(k.oldRoutes, r)
+		}
+	}
+	settle(k.rules, c.rules)
+	settle(k.routes, c.routes)
+	settle(k.elements, c.elements)
+	k.ladders, k.ipip = c.ladders, c.ipip
+}
+
+func settle[K comparable](to, from map[K]int) {
+	for x, n := range from {
+		if to[x] = n; n == 0 {
+			delete(to, x)
 		}
 	}
 }
@@ -329,51 +350,68 @@ func run(steps []step) error {
 	return nil
 }
 
-// difference are the steps from the numbers there are to these: routes, then the
-// rules that lead to them, those that protect before those that exempt; then
-// what goes, the other way round.
-func (k *kernel) difference(rules map[ruleKey]int, routes map[routeKey]int) (steps []step) {
-	to := map[slot]bool{} // places of routes that another comes to
-	for r, n := range routes {
-		if n == 0 || k.routes[r] > 0 {
-			continue
-		}
-		to[r.slot()] = true
+// steps make the change: the packet filter, routes, then the rules that lead to
+// them, those that protect before those that exempt; then what goes, the other
+// way round.
+func (k *kernel) steps(c *change) (steps []step) {
+	if k.filter != nil {
+		come, leave := moved(k.elements, c.elements)
 		steps = append(steps, step{
-			func() error { return k.nl.RouteReplace(k.route(r)) },
+			func() error { return k.filter.change(come, leave, c.ipip > 0) },
+			func() error { return k.filter.change(leave, come, k.ipip > 0) },
+			"packet-filter rules",
+		})
+	}
+	newRoutes, oldRoutes := moved(k.routes, c.routes)
+	for _, r := range newRoutes {
+		steps = append(steps, step{
+			func() error { return k.enterRoute(r) },
 			func() error { return ignoreGone(k.nl.RouteDel(k.route(r))) },
 			fmt.Sprintf("route to %s", r.dst),
 		})
 	}
-	add := func(r ruleKey) func() error { return func() error { return k.nl.RuleAdd(k.rule(r, false)) } }
-	del := func(r ruleKey) func() error { return func() error { return ignoreGone(k.nl.RuleDel(k.rule(r, true))) } }
-	for _, which := range []func(r ruleKey) bool{
-		func(r ruleKey) bool { return r.mark != 0 }, // or our own packets would go round
-		func(r ruleKey) bool { return r.mark == 0 && k.ours(r.table) },
-		func(r ruleKey) bool { return r.mark == 0 && !k.ours(r.table) },
-	} {
-		for r, n := range rules {
-			if n > 0 && k.rules[r] == 0 && !k.oldRules[r] && which(r) {
-				steps = append(steps, step{add(r), del(r), fmt.Sprintf("routing rule %d from %s to %s", r.priority, r.src, r.dst)})
-			}
+	newRules, oldRules := moved(k.rules, c.rules)
+	byPhase := func(a, b ruleKey) int { return cmp.Compare(k.phase(&a), k.phase(&b)) }
+	slices.SortFunc(newRules, byPhase)
+	slices.SortFunc(oldRules, func(a, b ruleKey) int { return byPhase(b, a) })
+	enter := func(r ruleKey) func() error { return func() error { return k.nl.RuleAdd(k.rule(r)) } }
+	leave := func(r ruleKey) func() error { return func() error { return ignoreGone(k.nl.RuleDel(k.rule(r))) } }
+	for _, r := range newRules {
+		if !k.oldRules[r] {
+			steps = append(steps, step{enter(r), leave(r), fmt.Sprintf("routing rule %d from %s to %s", r.priority, r.src, r.dst)})
 		}
 	}
-	for _, marked := range []bool{false, true} {
-		for r, n := range rules {
-			if n == 0 && k.rules[r] > 0 && (r.mark != 0) == marked {
-				steps = append(steps, step{del(r), add(r), fmt.Sprintf("removing routing rule %d from %s to %s", r.priority, r.src, r.dst)})
-			}
-		}
+	for _, r := range oldRules {
+		steps = append(steps, step{leave(r), enter(r), fmt.Sprintf("removing routing rule %d from %s to %s", r.priority, r.src, r.dst)})
 	}
-	for r, n := range routes {
-		if n > 0 || k.routes[r] == 0 || to[r.slot()] {
-			continue
-		}
+	for _, r := range oldRoutes {
 		steps = append(steps, step{
 			func() error { return ignoreGone(k.nl.RouteDel(k.route(r))) },
-			func() error { return k.nl.RouteReplace(k.route(r)) },
+			func() error { return k.enterRoute(r) },
 			fmt.Sprintf("removing the route to %s", r.dst),
 		})
 	}
 	return steps
+}
+
+// enterRoute does without a hint whose address went away meanwhile.
+func (k *kernel) enterRoute(r routeKey) error {
+	err := k.nl.RouteReplace(k.route(r))
+	if r.src.IsValid() && errors.Is(err, unix.EINVAL) {
+		k.log.Warn("no source address is suggested to this host's own packets", "address", r.src, "to", r.dst, "err", err)
+		return nil
+	}
+	return err
+}
+
+// moved are those that came and those that went.
+func moved[K comparable](before, after map[K]int) (come, leave []K) {
+	for x, n := range after {
+		if was := before[x]; was == 0 && n > 0 {
+			come = append(come, x)
+		} else if was > 0 && n == 0 {
+			leave = append(leave, x)
+		}
+	}
+	return come, leave
 }

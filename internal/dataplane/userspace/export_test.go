@@ -22,3 +22,11 @@ func (p *Plane) SetSequence(id ipsec.SAID, n uint64) {
 	defer p.mu.Unlock()
 	p.out[id].seq.Store(n)
 }
+
+// HasLeftovers tells whether something of a predecessor is still there.
+func (p *Plane) HasLeftovers() bool {
+	k := p.sys.(*kernel)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.oldRules)+len(k.oldRoutes) > 0 || k.filter != nil && k.filter.hasOld()
+}

@@ -1,13 +1,14 @@
 package userspace
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,50 +24,8 @@ import (
 // its destination (see tables.go), and the table a route for the destination to
 // the device with an unreachable one behind it: when the process dies, the
 // device goes and takes its routes along, rules and unreachable routes stay, and
-// nothing that was protected leaves in clear. Rules in front keep packets with
-// our mark out, which then find the main table or nothing at all.
-
-const (
-	ourProto          = 113 // rtnetlink's protocol number of what we made
-	levels            = 150
-	shapes            = 64 // numbers of a level
-	firstLevel        = 1  // of rules for flows; level 0 is for marked packets
-	metricUnreachable = 1<<31 - 1
-	metricTUN         = metricUnreachable - 1 // behind those that know a source
-)
-
-// ruleKey is a routing rule. Zero fields match all.
-type ruleKey struct {
-	priority     int
-	v6           bool
-	src, dst     netip.Prefix // invalid: all
-	proto        uint8
-	sport, dport uint16
-	mark         uint32
-	table        int  // 0: unreachable
-	near         bool // not the table's default route
-	own          bool // of this host's own packets alone
-}
-
-// shape is different for rules that differ in which fields they have. They must
-// not have the same priority: the kernel takes a field that is not there for one
-// that matches any when it looks for a rule to delete or for a double.
-func (r *ruleKey) shape() (n int) {
-	for i, has := range []bool{r.src.IsValid(), r.dst.IsValid(), r.proto != 0, r.sport != 0, r.dport != 0, r.own} {
-		if has {
-			n |= 1 << i
-		}
-	}
-	return n
-}
-
-// routeKey is a route of one of our tables.
-type routeKey struct {
-	table       int
-	dst         netip.Prefix
-	unreachable bool
-	src         netip.Addr // preferred source; invalid: the kernel's choice
-}
+// nothing that was protected leaves in clear. A flow that exempts has a rule that
+// goes on behind all of ours, and so has our mark, in front.
 
 // kernel is the System of the network namespace it was made in.
 type kernel struct {
@@ -80,21 +39,23 @@ type kernel struct {
 	priority int
 	detail   string
 
-	mu     sync.Mutex
-	rules  map[ruleKey]int // flows that need it
-	routes map[routeKey]int
-	flows  map[ipsec.FlowID]*kept
-	// special is the number of flows that need all others looked at when one
-	// changes (see isSpecial). exact: rules and routes are what the flows need each
-	// for itself, and their numbers are right.
-	special int
-	exact   bool
-	ways    map[slot]routeKey    // the routes to the device
-	tables  map[netip.Prefix]int // of local networks that have their own
+	mu      sync.Mutex
+	flows   map[ipsec.FlowID]*kept
+	alike   map[likeness][]*kept // by name
+	ladders [realms]ladder
+	// How many flows need each of these.
+	rules    map[ruleKey]int
+	routes   map[routeKey]int
+	elements map[element]int
+	hints    map[slot]routeKey // the routes with a source, where they are
+	tables   map[tableKey]int
+	taken    [2][tables]bool // by address family, as tables says
+	ipip     int             // flows that let IP in IP in
 	// What a predecessor left; it stays until its flows came back or the grace
 	// is over.
 	oldRules  map[ruleKey]bool
 	oldRoutes map[routeKey]bool
+	oldTables [2][tables]bool // in which there were routes
 	grace     *time.Timer
 	closed    bool
 	stuck     [2]bool // forwarding was off at start and nobody was told, by family
@@ -107,8 +68,9 @@ func newKernel(o *Options, dev string) (System, error) {
 	}
 	k := &kernel{
 		log: o.Log, nl: nl, dev: dev, mark: o.Mark, table: o.Table, priority: o.Priority,
-		rules: map[ruleKey]int{}, routes: map[routeKey]int{}, flows: map[ipsec.FlowID]*kept{},
-		ways: map[slot]routeKey{}, tables: map[netip.Prefix]int{}, exact: true,
+		flows: map[ipsec.FlowID]*kept{}, alike: map[likeness][]*kept{},
+		rules: map[ruleKey]int{}, routes: map[routeKey]int{}, elements: map[element]int{},
+		hints: map[slot]routeKey{}, tables: map[tableKey]int{},
 	}
 	if err := k.open(o); err != nil {
 		nl.Close()
@@ -129,7 +91,7 @@ func (k *kernel) open(o *Options) error {
 	}
 	if o.NoFilters {
 		k.detail = "packet filter off by configuration: what comes in clear is not refused"
-	} else if k.filter, err = newFilter(k.dev, o.Mark, o.EncapPort); err != nil {
+	} else if k.filter, err = newFilter(k.dev, o.Mark, o.EncapPort, o.Table); err != nil {
 		k.log.Warn("no nftables in this kernel: packets that come in clear and should be protected are not refused; what goes out is still protected by routes", "err", err)
 		k.detail = "no packet filter"
 	} else {
@@ -238,8 +200,8 @@ func (k *kernel) findLeftovers() error {
 		}
 		for i := range routes {
 			r := &routes[i]
-			if r.Type == unix.RTN_UNREACHABLE && k.ours(r.Table) {
-				k.oldRoutes[routeKey{table: r.Table, dst: prefixOf(r.Dst, family), unreachable: true}] = true
+			if kind, ok := kinds[r.Type]; ok && k.ours(r.Table) {
+				k.oldRoutes[routeKey{table: r.Table, dst: prefixOf(r.Dst, family), kind: kind}] = true
 			}
 		}
 	}
@@ -250,20 +212,23 @@ func (k *kernel) findLeftovers() error {
 // sweep removes what is left of a predecessor. Called with mu held.
 func (k *kernel) sweep() error {
 	var errs []error
-	for r := range k.oldRules {
-		errs = append(errs, ignoreGone(k.nl.RuleDel(k.rule(r, true))))
+	rules := slices.SortedFunc(maps.Keys(k.oldRules), func(a, b ruleKey) int { return cmp.Compare(k.phase(&b), k.phase(&a)) })
+	for _, r := range rules {
+		errs = append(errs, ignoreGone(k.nl.RuleDel(k.rule(r))))
 	}
 	for r := range k.oldRoutes {
-		if k.routes[r] == 0 {
-			errs = append(errs, ignoreGone(k.nl.RouteDel(k.route(r))))
-		}
+		errs = append(errs, ignoreGone(k.nl.RouteDel(k.route(r))))
 	}
 	clear(k.oldRules)
 	clear(k.oldRoutes)
-	k.release()
-	if k.filter != nil && k.filter.hasOld() {
-		k.filter.forget()
-		errs = append(errs, k.filter.set(k.inOrder(), k.special > 0))
+	k.oldTables = [2][tables]bool{}
+	adopted := map[tableKey]bool{}
+	for key := range k.tables {
+		adopted[key] = true
+	}
+	k.release(adopted)
+	if k.filter != nil {
+		errs = append(errs, k.filter.sweep())
 	}
 	return errors.Join(errs...)
 }
@@ -278,7 +243,10 @@ func ignoreGone(err error) error {
 // Close takes everything back, what predecessors left too.
 func (k *kernel) Close() error {
 	k.mu.Lock()
-	all := k.inOrder()
+	all := make([]ipsec.Flow, 0, len(k.flows))
+	for _, f := range k.flows {
+		all = append(all, f.flow)
+	}
 	k.mu.Unlock()
 	if err := k.Change(all, nil); err != nil {
 		k.log.Warn("routes and filters could not all be removed", "err", err)
@@ -298,88 +266,4 @@ func (k *kernel) Close() error {
 	}
 	k.nl.Close()
 	return err
-}
-
-func (k *kernel) rule(r ruleKey, del bool) *netlink.Rule {
-	n := netlink.NewRule()
-	n.Family = netlink.FAMILY_V4
-	if r.v6 {
-		n.Family = netlink.FAMILY_V6
-	}
-	n.Priority, n.Mark, n.Table, n.Protocol = r.priority, r.mark, r.table, ourProto
-	n.Src, n.Dst, n.IPProto = ipnet(r.src), ipnet(r.dst), int(r.proto)
-	if r.sport != 0 {
-		n.Sport = netlink.NewRulePortRange(r.sport, r.sport)
-	}
-	if r.dport != 0 {
-		n.Dport = netlink.NewRulePortRange(r.dport, r.dport)
-	}
-	if r.near {
-		n.SuppressPrefixlen = 0
-	}
-	if r.own {
-		n.IifName = "lo"
-	}
-	if r.table == 0 && !del {
-		n.Type = unix.RTN_UNREACHABLE
-	}
-	return n
-}
-
-func keyOf(r *netlink.Rule, family int) ruleKey {
-	k := ruleKey{
-		priority: r.Priority, v6: family == netlink.FAMILY_V6, mark: r.Mark, table: r.Table,
-		src: prefixOf(r.Src, 0), dst: prefixOf(r.Dst, 0), proto: uint8(r.IPProto),
-		near: r.SuppressPrefixlen == 0, own: r.IifName == "lo",
-	}
-	if r.Sport != nil {
-		k.sport = r.Sport.Start
-	}
-	if r.Dport != nil {
-		k.dport = r.Dport.Start
-	}
-	return k
-}
-
-func (k *kernel) route(r routeKey) *netlink.Route {
-	n := &netlink.Route{Table: r.table, Dst: ipnet(r.dst), Protocol: ourProto, Priority: r.metric()}
-	if r.dst.Bits() == 0 {
-		n.Dst = &net.IPNet{IP: r.dst.Addr().AsSlice(), Mask: net.CIDRMask(0, r.dst.Addr().BitLen())}
-	}
-	if r.unreachable {
-		n.Type = unix.RTN_UNREACHABLE
-		return n
-	}
-	n.LinkIndex = k.index
-	if r.dst.Addr().Is4() {
-		n.Scope = unix.RT_SCOPE_LINK
-	}
-	if r.src.IsValid() {
-		n.Src = r.src.AsSlice()
-	}
-	return n
-}
-
-// ipnet is nil for a prefix that is all or nothing.
-func ipnet(p netip.Prefix) *net.IPNet {
-	if !p.IsValid() {
-		return nil
-	}
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-}
-
-// prefixOf is the prefix of n; without n the default of the family, 0: none.
-func prefixOf(n *net.IPNet, family int) netip.Prefix {
-	if n == nil {
-		switch family {
-		case netlink.FAMILY_V4:
-			return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		case netlink.FAMILY_V6:
-			return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
-		return netip.Prefix{}
-	}
-	a, _ := netip.AddrFromSlice(n.IP)
-	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(a, bits)
 }

@@ -1,11 +1,9 @@
 package userspace
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -22,149 +20,215 @@ func isLocal(near, far netip.Prefix) bool {
 	return far.Bits() < near.Bits() && far.Contains(near.Addr())
 }
 
-// atHome ends the names of such exemptions.
-const atHome = " at home"
+// realm is one of the things that a flow has a level in.
+type realm int
 
-// withLocal puts in front of every flow whose far network has its near one in it
-// a flow that exempts what stays at home. The result is in the SPD's order.
-func withLocal(flows []ipsec.Flow, dir ipsec.Direction) []ipsec.Flow {
-	var all []ipsec.Flow
-	for i := range flows {
-		f := flows[i]
-		if f.Dir != dir {
-			continue
-		}
-		near, far := f.Selector.Src, f.Selector.Dst
-		if dir == ipsec.In {
-			near, far = far, near
-		}
-		if f.Type != ipsec.FlowBypass && isLocal(near, far) {
-			all = append(all, ipsec.Flow{
-				ID: f.ID + atHome, Dir: dir, Type: ipsec.FlowBypass, Order: f.Order,
-				Selector: ipsec.Selector{Src: near, Dst: near},
-			})
-		}
-		all = append(all, f)
+const (
+	routing realm = iota
+	filterOut
+	filterIn
+	realms
+)
+
+func (r realm) String() string { return [...]string{"routing", "out", "in"}[r] }
+
+// entry is what a flow says in one realm.
+type entry struct {
+	realm  realm
+	exempt bool
+	home   bool // what stays at home
+	sel    ipsec.Selector
+	at     place
+	level  int
+}
+
+// entriesOf are a flow's, without their levels. One whose far network has its
+// near one in it has in front of it the exemption of what stays at home.
+func entriesOf(f *ipsec.Flow) []entry {
+	near, far, filter := f.Selector.Src, f.Selector.Dst, filterOut
+	if f.Dir == ipsec.In {
+		near, far, filter = far, near, filterIn
 	}
-	// The flows are in order; what was put between has a place of its own.
-	slices.SortStableFunc(all, func(a, b ipsec.Flow) int {
-		if c := cmp.Compare(a.Order, b.Order); c != 0 {
-			return c
-		}
-		if c := cmp.Compare(b.Selector.Dst.Bits(), a.Selector.Dst.Bits()); c != 0 {
-			return c
-		}
-		return cmp.Compare(b.Selector.Src.Bits(), a.Selector.Src.Bits())
-	})
+	all := make([]entry, 0, 4)
+	put := func(exempt, home bool, f *ipsec.Flow, r realm) {
+		all = append(all, entry{realm: r, exempt: exempt, home: home, sel: f.Selector, at: placeOf(f, exempt)})
+	}
+	put(mayClear(f.Type), false, f, filter)
+	if f.Dir == ipsec.Out {
+		put(!shields(f.Type), false, f, routing)
+	}
+	if !shields(f.Type) || !isLocal(near, far) {
+		return all
+	}
+	home := ipsec.Flow{Order: f.Order, Selector: ipsec.Selector{Src: near, Dst: near}}
+	put(true, true, &home, filter)
+	if f.Dir == ipsec.Out {
+		put(true, true, &home, routing)
+	}
 	return all
 }
 
-// want says which rules and routes these flows need. Rules are in levels: within
-// one, order does not matter, because all do the same; a new one begins where
-// protecting and exempting flows follow each other.
-func (k *kernel) want(flows []ipsec.Flow) (map[ruleKey]bool, map[routeKey]bool, error) {
-	rules, routes := map[ruleKey]bool{}, map[routeKey]bool{}
-	out := withLocal(flows, ipsec.Out)
-	if !slices.ContainsFunc(out, func(f ipsec.Flow) bool { return shields(f.Type) }) {
-		return rules, routes, nil
-	}
-	own, err := k.addresses()
-	if err != nil {
-		return nil, nil, err
-	}
-	level := firstLevel
-	for i := range out {
-		f := &out[i]
-		if i > 0 && shields(out[i-1].Type) != shields(f.Type) {
-			level++
+// needs is what a flow takes in the host.
+type needs struct {
+	entries  []entry
+	rules    []ruleKey
+	routes   []routeKey
+	elements []element
+	tables   []tableKey
+}
+
+// at gives a rule its number in a level.
+func (k *kernel) at(level int, r ruleKey) ruleKey {
+	r.priority = k.priority + level*shapes + r.number()
+	return r
+}
+
+// end is the rule behind all of ours; who goes on there finds what the host would
+// do without us.
+func (k *kernel) end(v6 bool) ruleKey {
+	return ruleKey{v6: v6, priority: k.priority + levels*shapes - 1}
+}
+
+// fill works out what n's entries take.
+func (k *kernel) fill(n *needs, h *home) error {
+	for i := range n.entries {
+		e := &n.entries[i]
+		if e.realm != routing {
+			n.elements = append(n.elements, elements(e)...)
+			continue
 		}
-		if level >= levels {
-			return nil, nil, fmt.Errorf("flow %q: bypass and protected flows alternate %d times in the order of the SPD; sort them into fewer groups", f.ID, level)
-		}
-		k.wantRules(rules, f, level, own)
-		if shields(f.Type) {
-			k.wantRoutes(routes, f, own)
-		}
-	}
-	// A rule for all sources takes packets without one too, and the kernel thinks
-	// it the same as one for those alone.
-	for r := range rules {
-		all := r
-		all.src = netip.Prefix{}
-		if r.src.IsValid() && r.src.IsSingleIP() && r.src.Addr().IsUnspecified() && rules[all] {
-			delete(rules, r)
-		}
-	}
-	taken := map[slot]routeKey{}
-	for r := range routes {
-		if other, ok := taken[r.slot()]; ok {
-			if other.src.Less(r.src) {
-				delete(routes, r)
-				continue
+		v6 := e.sel.Dst.Addr().Is6()
+		end := k.end(v6)
+		n.rules = append(n.rules, end)
+		switch {
+		case e.home:
+			k.stayHome(n, e, v6)
+		case e.exempt:
+			n.rules = append(n.rules, k.at(e.level, ruleOf(&e.sel, ruleKey{v6: v6, to: end.priority})))
+		default:
+			// Our own packets are kept out of all this.
+			n.rules = append(n.rules, ruleKey{priority: k.priority, v6: v6, mark: k.mark, to: end.priority})
+			own, err := h.addresses()
+			if err != nil {
+				return err
 			}
-			delete(routes, other)
+			k.protect(n, e, v6, own)
 		}
-		taken[r.slot()] = r
 	}
-	return rules, routes, nil
+	return nil
 }
 
-func (k *kernel) wantRules(rules map[ruleKey]bool, f *ipsec.Flow, level int, own []netip.Addr) {
-	s := f.Selector
-	v6 := s.Dst.Addr().Is6()
-	put := func(r ruleKey) {
-		r.priority = k.priority + level*shapes + r.shape()
-		rules[r] = true
-	}
-	r := ruleKey{
-		v6: v6, src: unlessAll(s.Src), dst: unlessAll(s.Dst),
-		proto: s.Proto, sport: s.SrcPort, dport: s.DstPort, table: unix.RT_TABLE_MAIN,
-	}
-	none := netip.IPv4Unspecified()
-	if v6 {
-		none = netip.IPv6Unspecified()
-	}
-	if !shields(f.Type) {
-		// Home is only where this host knows a way to: the default route is not.
-		r.near = strings.HasSuffix(string(f.ID), atHome)
-		put(r)
-		if r.near && !v6 {
-			r.src = netip.PrefixFrom(none, none.BitLen())
-			put(r)
-		}
-		return
-	}
-	r.table = k.table
-	put(r)
-	k.wantMarked(rules, v6)
-	// A program of this host that did not choose a source address gets one from
-	// the flow's network, if the host has one there. IPv4 has a rule for "no
-	// source yet"; IPv6 has none, and there it is done between two hosts alone,
-	// where the source cannot be another.
-	if !hint(s, own).IsValid() {
-		return
-	}
-	if v6 {
-		if betweenHosts(&s) {
-			r.src, r.own = netip.Prefix{}, true
-			put(r)
-		}
-		return
-	}
-	r.src = netip.PrefixFrom(none, none.BitLen())
-	put(r)
+// ruleOf fills a selector into a rule.
+func ruleOf(s *ipsec.Selector, r ruleKey) ruleKey {
+	r.src, r.dst, r.proto, r.sport, r.dport = unlessAll(s.Src), unlessAll(s.Dst), s.Proto, s.SrcPort, s.DstPort
+	return r
 }
 
-func (k *kernel) wantRoutes(routes map[routeKey]bool, f *ipsec.Flow, own []netip.Addr) {
-	dst := f.Selector.Dst
-	routes[routeKey{table: k.table, dst: dst, unreachable: true}] = true
-	routes[routeKey{table: k.table, dst: dst, src: hint(f.Selector, own)}] = true
+// stayHome exempts what this host knows a way to; the default route is none.
+func (k *kernel) stayHome(n *needs, e *entry, v6 bool) {
+	r := ruleKey{v6: v6, src: e.sel.Src, dst: e.sel.Dst, table: unix.RT_TABLE_MAIN, near: true}
+	n.rules = append(n.rules, k.at(e.level, r))
+	r.own, r.src = true, noSource(v6)
+	k.sourceless(n, e.level, r)
+}
+
+// protect leads into the device. A packet of this host's own that has no source
+// address yet gets one from the flow's network, if the host has one there.
+func (k *kernel) protect(n *needs, e *entry, v6 bool, own []netip.Addr) {
+	s := &e.sel
+	from := hint(s, own)
+	if !shares(s) {
+		k.single(n, e, v6, from)
+		return
+	}
+	key := tableKey{level: e.level, v6: v6, near: s.Src}
+	table, ok := k.tableOf(key)
+	if !ok {
+		k.single(n, e, v6, from)
+		return
+	}
+	n.tables = append(n.tables, key)
+	n.rules = append(n.rules, k.tableRule(key, table))
+	n.lead(table, s.Dst)
+	n.routes = append(n.routes, routeKey{table: table, dst: s.Dst})
+	if !from.IsValid() {
+		return
+	}
+	if s.Src.Bits() == 0 { // takes packets without a source too
+		n.routes = append(n.routes, routeKey{table: table, dst: s.Dst, src: from})
+		return
+	}
+	key.near = netip.Prefix{}
+	r := k.at(e.level, ruleKey{v6: v6, own: true, src: noSource(v6), dst: unlessAll(s.Dst), table: k.table})
+	if t, ok := k.tableOf(key); ok {
+		n.tables = append(n.tables, key)
+		table, r = t, k.tableRule(key, t)
+	} else {
+		table = k.table
+	}
+	k.sourceless(n, e.level, r)
+	n.lead(table, s.Dst)
+	n.routes = append(n.routes, routeKey{table: table, dst: s.Dst, src: from})
+}
+
+// single is for a flow that has a rule for itself.
+func (k *kernel) single(n *needs, e *entry, v6 bool, from netip.Addr) {
+	r := ruleOf(&e.sel, ruleKey{v6: v6, table: k.table})
+	n.rules = append(n.rules, k.at(e.level, r))
+	n.lead(k.table, e.sel.Dst)
+	n.routes = append(n.routes, routeKey{table: k.table, dst: e.sel.Dst})
+	if !from.IsValid() {
+		return
+	}
+	n.routes = append(n.routes, routeKey{table: k.table, dst: e.sel.Dst, src: from})
+	if r.src.IsValid() {
+		r.own, r.src = true, noSource(v6)
+		k.sourceless(n, e.level, r)
+	}
+}
+
+// lead puts behind a route to the device what stays when that goes, and the ways
+// out for what no larger network is about.
+func (n *needs) lead(table int, dst netip.Prefix) {
+	n.routes = append(n.routes, routeKey{table: table, dst: dst, kind: unreachable})
+	for _, p := range leftAlone {
+		if covers(dst, p) {
+			n.routes = append(n.routes, routeKey{table: table, dst: p, kind: throw})
+		}
+	}
+}
+
+// noSource is what IPv4 rules call a packet without a source. IPv6 has no name
+// for it; see sourceless.
+func noSource(v6 bool) netip.Prefix {
+	if v6 {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 32)
+}
+
+// halves are all IPv6 addresses. A rule with a source never matches a packet that
+// has none, so these two match all others.
+var halves = [2]netip.Prefix{netip.MustParsePrefix("::/1"), netip.MustParsePrefix("8000::/1")}
+
+// sourceless adds a rule for this host's packets without a source, around which
+// IPv6 packets that have one are led.
+func (k *kernel) sourceless(n *needs, level int, r ruleKey) {
+	n.rules = append(n.rules, k.at(level, r))
+	if !r.v6 {
+		return
+	}
+	nop := ruleKey{v6: true, priority: k.priority + level*shapes + numberNop}
+	n.rules = append(n.rules, nop)
+	for _, p := range halves {
+		n.rules = append(n.rules, k.at(level, ruleKey{v6: true, own: true, src: p, to: nop.priority}))
+	}
 }
 
 // hint is the address of this host that the flow's packets may come from. None
 // for networks towards everything: this host's own packets to the Internet are
 // not to be drawn into a tunnel that was made for its networks.
-func hint(s ipsec.Selector, own []netip.Addr) netip.Addr {
+func hint(s *ipsec.Selector, own []netip.Addr) netip.Addr {
 	if s.Dst.Bits() == 0 && !s.Src.IsSingleIP() {
 		return netip.Addr{}
 	}
@@ -183,19 +247,33 @@ func unlessAll(p netip.Prefix) netip.Prefix {
 	return p
 }
 
-// addresses are this host's, in a stable order.
-func (k *kernel) addresses() ([]netip.Addr, error) {
-	list, err := k.nl.AddrList(nil, netlink.FAMILY_ALL)
+// home are this host's addresses, read when first asked for.
+type home struct {
+	k    *kernel
+	own  []netip.Addr
+	read bool
+}
+
+// unfit are the flags of addresses that no packet can come from yet or should
+// come from any more.
+const unfit = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED
+
+// addresses are in a stable order.
+func (h *home) addresses() ([]netip.Addr, error) {
+	if h.read {
+		return h.own, nil
+	}
+	list, err := h.k.nl.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return nil, fmt.Errorf("reading this host's addresses: %w", err)
 	}
-	var own []netip.Addr
 	for _, l := range list {
 		a, ok := netip.AddrFromSlice(l.IP)
-		if a = a.Unmap(); ok && !a.IsLoopback() && !a.IsLinkLocalUnicast() && l.LinkIndex != k.index {
-			own = append(own, a)
+		if a = a.Unmap(); ok && !a.IsLoopback() && !a.IsLinkLocalUnicast() && l.LinkIndex != h.k.index && l.Flags&unfit == 0 {
+			h.own = append(h.own, a)
 		}
 	}
-	slices.SortFunc(own, netip.Addr.Compare)
-	return own, nil
+	slices.SortFunc(h.own, netip.Addr.Compare)
+	h.read = true
+	return h.own, nil
 }

@@ -3,9 +3,9 @@ package userspace
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -14,14 +14,15 @@ import (
 	"oakley/internal/ipsec"
 )
 
-// Flows among which order does not matter, since all of them forbid clear text,
-// are elements of sets: one set and one rule for each shape of selector, so that
-// a flow that comes or goes is one element, and a packet is looked up in as many
-// sets as there are shapes, however many flows there are.
+// Flows of one level are elements of sets: one set and one rule for each shape of
+// selector, so that a flow that comes or goes is one element, and a packet is
+// looked up in as many sets as there are levels and shapes, however many flows
+// there are. A level is a chain.
 
 // element is a selector in a set. Several flows may share it.
 type element struct {
-	chain    string
+	realm    realm
+	level    int
 	sel      ipsec.Selector
 	fragment bool // of fragments without ports
 }
@@ -29,14 +30,12 @@ type element struct {
 // elementBatch is what fits a netlink attribute of 64 KiB.
 const elementBatch = 500
 
-// elements are those of a flow that forbids clear text.
-func elements(f *ipsec.Flow) []element {
-	e := element{chain: chainOut, sel: f.Selector}
-	if f.Dir == ipsec.In {
-		e.chain = chainIn
-	}
+// elements are those of an entry. A fragment without ports may belong to a flow
+// that protects some.
+func elements(from *entry) []element {
+	e := element{realm: from.realm, level: from.level, sel: from.sel}
 	e.sel.Src, e.sel.Dst = e.sel.Src.Masked(), e.sel.Dst.Masked()
-	if e.sel.SrcPort|e.sel.DstPort == 0 {
+	if from.exempt || e.sel.SrcPort|e.sel.DstPort == 0 {
 		return []element{e}
 	}
 	later := e
@@ -44,13 +43,13 @@ func elements(f *ipsec.Flow) []element {
 	return []element{e, later}
 }
 
-// shapeName names the set of e; gen keeps it apart from a predecessor's.
-func (e *element) shapeName(gen int) string {
+// shape names what the elements of a set have in common.
+func (e *element) shape() string {
 	family := 4
 	if e.sel.Dst.Addr().Is6() {
 		family = 6
 	}
-	name := fmt.Sprintf("g%d_%s_%d_%d_%d", gen, strings.TrimPrefix(e.chain, "clear_"), family, e.sel.Src.Bits(), e.sel.Dst.Bits())
+	name := fmt.Sprintf("%d_%d_%d_%d", e.level, family, e.sel.Src.Bits(), e.sel.Dst.Bits())
 	for _, has := range []struct {
 		is   bool
 		what string
@@ -98,21 +97,20 @@ const firstRegister = 8 // NFT_REG32_00
 
 // match loads what e's set has keys of, and looks it up there.
 func (e *element) match(set *nftables.Set) []expr.Any {
-	size, src, family := uint32(4), uint32(12), byte(unix.NFPROTO_IPV4)
+	size, family := uint32(4), byte(unix.NFPROTO_IPV4)
 	if e.sel.Dst.Addr().Is6() {
-		size, src, family = 16, 8, unix.NFPROTO_IPV6
+		size, family = 16, unix.NFPROTO_IPV6
 	}
 	all := is(&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, family)
 	if e.fragment {
 		all = append(all, laterFragment(size == 16)...)
 	}
+	if !exempting(e.level) {
+		all = append(all, e.spare()...)
+	}
 	reg := uint32(firstRegister)
 	for i, p := range []netip.Prefix{e.sel.Src, e.sel.Dst} {
-		all = append(
-			all,
-			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: src + uint32(i)*size, Len: size},
-			&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: size, Mask: maskOf(p.Bits(), int(size)), Xor: make([]byte, size)},
-		)
+		all = append(all, masked(p, i == 0, reg)...)
 		reg += size / 4
 	}
 	if e.sel.Proto != 0 {
@@ -128,6 +126,41 @@ func (e *element) match(set *nftables.Set) []expr.Any {
 	return append(all, &expr.Lookup{SourceRegister: firstRegister, SetName: set.Name, SetID: set.ID})
 }
 
+// spare leaves out the small parts that large networks are not about.
+func (e *element) spare() (all []expr.Any) {
+	for _, p := range leftAlone {
+		for _, side := range []struct {
+			src bool
+			of  netip.Prefix
+		}{{true, e.sel.Src}, {false, e.sel.Dst}} {
+			switch {
+			case p.Addr().Is6() != side.of.Addr().Is6() || side.of.Bits() >= p.Bits() || side.of.Bits() > 16:
+				continue // the latter: of no address that is in use
+			case side.src && p.Addr().IsMulticast():
+				continue
+			}
+			all = append(all, masked(p, side.src, 1)...)
+			all = append(all, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: p.Addr().AsSlice()})
+		}
+	}
+	return all
+}
+
+// masked loads source or destination without its host bits.
+func masked(p netip.Prefix, src bool, reg uint32) []expr.Any {
+	size, offset := uint32(4), uint32(16)
+	if p.Addr().Is6() {
+		size, offset = 16, 24
+	}
+	if src {
+		offset -= size
+	}
+	return []expr.Any{
+		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+		&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: size, Mask: maskOf(p.Bits(), int(size)), Xor: make([]byte, size)},
+	}
+}
+
 func maskOf(bits, size int) []byte {
 	mask := make([]byte, size)
 	for i := range bits {
@@ -136,85 +169,167 @@ func maskOf(bits, size int) []byte {
 	return mask
 }
 
-// change puts elements in and takes them out, in one transaction, after which
-// the flows in add are there and those in remove are not.
-func (f *filter) change(remove, add []ipsec.Flow) error {
-	next, err := f.queue(remove, add)
-	if err != nil {
-		return err
+// roomForEmpty is how many sets without elements a chain may have, besides as
+// many as have some.
+const roomForEmpty = 8
+
+// chainOf is the chain of e's level.
+func (f *filter) chainOf(r realm, level int) *nftables.Chain {
+	return &nftables.Chain{Name: fmt.Sprintf("%s_%d", f.root(r), level), Table: f.table}
+}
+
+// root is the name of the chain that asks the levels' one after the other; f.gen
+// keeps it apart from a predecessor's.
+func (f *filter) root(r realm) string {
+	return fmt.Sprintf("g%d_%s", f.gen, r)
+}
+
+// kit is a set with its rule.
+type kit struct {
+	set   *nftables.Set
+	first element // any of its shape
+	n     int     // elements
+}
+
+// kitKey names one.
+type kitKey struct {
+	realm realm
+	shape string
+}
+
+// delta is what a change does to a kit.
+type delta struct {
+	come, leave []nftables.SetElement
+}
+
+// change puts elements in and takes others out, in one transaction. ipip: IP in
+// IP comes in from now on.
+func (f *filter) change(come, leave []element, ipip bool) error {
+	live := f.live + len(come) - len(leave)
+	switch {
+	case len(come)+len(leave) == 0 && ipip == f.ipip:
+		return nil
+	case live == 0 && f.old == nil:
+		return f.drop()
+	}
+	fresh, touched := map[kitKey]*kit{}, map[kitKey]*delta{}
+	tops := f.tops
+	for i := range come {
+		e := &come[i]
+		key := kitKey{e.realm, e.shape()}
+		if touched[key] == nil {
+			touched[key] = &delta{}
+		}
+		touched[key].come = append(touched[key].come, nftables.SetElement{Key: e.key()})
+		if f.kits[key] != nil || fresh[key] != nil {
+			continue
+		}
+		t, err := e.keyType()
+		if err != nil {
+			return fmt.Errorf("nftables: set %s: %w", key.shape, err)
+		}
+		fresh[key] = &kit{set: &nftables.Set{Table: f.table, Name: f.root(e.realm) + "_" + key.shape, KeyType: t}, first: *e}
+		tops[e.realm] = max(tops[e.realm], e.level)
+	}
+	for i := range leave {
+		e := &leave[i]
+		key := kitKey{e.realm, e.shape()}
+		if touched[key] == nil {
+			touched[key] = &delta{}
+		}
+		touched[key].leave = append(touched[key].leave, nftables.SetElement{Key: e.key()})
+	}
+	if !f.made || ipip != f.ipip {
+		f.base(ipip)
+	}
+	for _, r := range []realm{filterIn, filterOut} {
+		root := &nftables.Chain{Name: f.root(r), Table: f.table}
+		for level := f.tops[r] + 1; level <= tops[r]; level++ {
+			f.rule(root, jump(f.nft.AddChain(f.chainOf(r, level)).Name))
+		}
+	}
+	for key, t := range fresh {
+		if err := f.nft.AddSet(t.set, nil); err != nil {
+			return fmt.Errorf("nftables: set %s: %w", key.shape, err)
+		}
+		f.ask(t)
+	}
+	counts := map[kitKey]int{}
+	for key, d := range touched {
+		t := cmp.Or(f.kits[key], fresh[key])
+		counts[key] = t.n + len(d.come) - len(d.leave)
+		for part := range slices.Chunk(d.come, elementBatch) {
+			if err := f.nft.SetAddElements(t.set, part); err != nil {
+				return fmt.Errorf("nftables: set %s: %w", key.shape, err)
+			}
+		}
+		for part := range slices.Chunk(d.leave, elementBatch) {
+			if err := f.nft.SetDeleteElements(t.set, part); err != nil {
+				return fmt.Errorf("nftables: set %s: %w", key.shape, err)
+			}
+		}
 	}
 	if err := f.nft.Flush(); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	next()
+	maps.Copy(f.kits, fresh)
+	for key, n := range counts {
+		f.kits[key].n = n
+	}
+	f.made, f.ipip, f.live, f.tops = true, ipip, live, tops
+	f.tidy()
 	return nil
 }
 
-// queue queues messages. What it returns is to be called when the kernel took them.
-func (f *filter) queue(remove, add []ipsec.Flow) (func(), error) {
-	count := map[element]int{} // of the elements that are touched
-	touch := func(flows []ipsec.Flow, by int) {
-		for i := range flows {
-			for _, e := range elements(&flows[i]) {
-				if _, ok := count[e]; !ok {
-					count[e] = f.count[e]
-				}
-				count[e] += by
-			}
+// ask puts the rule of a set into its level's chain.
+func (f *filter) ask(t *kit) {
+	do := drop()
+	if exempting(t.first.level) {
+		do = accept()
+	}
+	f.rule(f.chainOf(t.first.realm, t.first.level), t.first.match(t.set), do)
+}
+
+// tidy removes sets that nobody needs any more, when they are so many that packets
+// would mind. If that cannot be, they do no harm.
+func (f *filter) tidy() {
+	empty := 0
+	for _, t := range f.kits {
+		if t.n == 0 {
+			empty++
 		}
 	}
-	touch(remove, -1)
-	touch(add, 1)
-	sets := map[string]*nftables.Set{} // new ones
-	come, leave := map[*nftables.Set][]nftables.SetElement{}, map[*nftables.Set][]nftables.SetElement{}
-	for e, n := range count {
-		if (n > 0) == (f.count[e] > 0) {
-			continue
-		}
-		name := e.shapeName(f.gen)
-		set := cmp.Or(f.sets[name], sets[name])
-		if set == nil {
-			t, err := e.keyType()
-			if err != nil {
-				return nil, fmt.Errorf("nftables: set %s: %w", name, err)
-			}
-			set = &nftables.Set{Table: f.table, Name: name, KeyType: t}
-			if err := f.nft.AddSet(set, nil); err != nil {
-				return nil, fmt.Errorf("nftables: set %s: %w", name, err)
-			}
-			f.rule(&nftables.Chain{Name: e.chain, Table: f.table}, "", e.match(set), drop())
-			sets[name] = set
-		}
-		if n > 0 {
-			come[set] = append(come[set], nftables.SetElement{Key: e.key()})
-		} else {
-			leave[set] = append(leave[set], nftables.SetElement{Key: e.key()})
+	if empty <= roomForEmpty || 2*empty <= len(f.kits) {
+		return
+	}
+	type chain struct {
+		realm realm
+		level int
+	}
+	done := map[chain]bool{}
+	for _, t := range f.kits {
+		if c := (chain{t.first.realm, t.first.level}); t.n == 0 && !done[c] {
+			done[c] = true
+			f.nft.FlushChain(f.chainOf(c.realm, c.level))
 		}
 	}
-	for set, list := range come {
-		for part := range slices.Chunk(list, elementBatch) {
-			if err := f.nft.SetAddElements(set, part); err != nil {
-				return nil, err
-			}
+	for _, t := range f.kits {
+		switch {
+		case t.n == 0:
+			f.nft.DelSet(t.set)
+		case done[chain{t.first.realm, t.first.level}]:
+			f.ask(t)
 		}
 	}
-	for set, list := range leave {
-		for part := range slices.Chunk(list, elementBatch) {
-			if err := f.nft.SetDeleteElements(set, part); err != nil {
-				return nil, err
-			}
-		}
+	if f.nft.Flush() == nil {
+		maps.DeleteFunc(f.kits, func(_ kitKey, t *kit) bool { return t.n == 0 })
 	}
-	return func() {
-		for name, set := range sets {
-			f.sets[name] = set
-		}
-		for e, n := range count {
-			if n > 0 {
-				f.count[e] = n
-			} else {
-				delete(f.count, e)
-			}
-		}
-	}, nil
+}
+
+// isRoot tells whether a chain is some generation's root of a realm.
+func isRoot(name string, r realm) bool {
+	var gen int
+	var rest string
+	n, err := fmt.Sscanf(name, "g%d_%s", &gen, &rest)
+	return err == nil && n == 2 && rest == r.String()
 }

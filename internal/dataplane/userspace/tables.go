@@ -12,156 +12,116 @@ import (
 // Tables. The kernel tries routing rules one after the other for every packet,
 // but finds a route among thousands at once. So flows of all protocols and ports
 // share one rule for each local network, "from it, look into its table", and the
-// table has a route for each remote network. Numbers from Options.Table on:
+// table has a route for each remote network. A packet for which the table of one
+// local network has no route goes on to the rules of others that contain it.
+// Numbers from Options.Table on:
 //
-//	first      flows with a protocol or ports, flows whose order matters and
-//	           flows for which no table was left: a rule for each
-//	second     this host's own packets that have no source address yet
-//	the rest   a local network each, by address family
+//	first      flows with a protocol or ports, and flows for which no table was
+//	           left: a rule for each
+//	the rest   a local network each, by level; or what this host's own packets
+//	           look into that have no source address yet
 //
 // IPv4 and IPv6 each have tables of their own under the same numbers.
-const (
-	tables      = 256
-	hintTable   = 1 // from Options.Table on
-	firstTable  = 2
-	numbersLeft = 1<<31 - 2 // of metrics that come from addresses
-)
+const tables = 256
 
-// ours tells whether a table is one of the range.
-func (k *kernel) ours(table int) bool { return table >= k.table && table < k.table+tables }
-
-// slot is where the kernel has place for one route.
-type slot struct {
-	table, metric int
-	dst           netip.Prefix
+// tableKey says what a table is for.
+type tableKey struct {
+	level int
+	v6    bool
+	near  netip.Prefix // invalid: packets without a source
 }
 
-func (r *routeKey) slot() slot { return slot{r.table, r.metric(), r.dst} }
-
-// metric keeps routes apart that differ in their preferred source alone, which
-// several local networks with the same remote one do. It fits an int of 32 bits.
-func (r *routeKey) metric() int {
-	switch {
-	case r.unreachable:
-		return metricUnreachable
-	case !r.src.IsValid():
-		return metricTUN
-	}
-	sum := uint32(2166136261) // FNV-1a
-	for _, b := range r.src.AsSlice() {
-		sum = (sum ^ uint32(b)) * 16777619
-	}
-	return 1 + int(sum%(numbersLeft-1))
+// ours tells whether a table is one of the range, which leaves out the three that
+// the kernel has names for.
+func (k *kernel) ours(table int) bool {
+	return table >= k.table && table < k.table+tables && (table < unix.RT_TABLE_DEFAULT || table > unix.RT_TABLE_LOCAL)
 }
 
-// shares tells whether a flow's rule can be one for its local network.
-func shares(s *ipsec.Selector) bool { return s.Proto == 0 && s.SrcPort == 0 && s.DstPort == 0 }
-
-// sharedRule is the rule for all flows of a local network.
-func (k *kernel) sharedRule(src netip.Prefix, table int) ruleKey {
-	r := ruleKey{v6: src.Addr().Is6(), src: unlessAll(src), table: table}
-	r.priority = k.priority + firstLevel*shapes + r.shape()
-	return r
-}
-
-// hintRule is for this host's own packets without a source. IPv6 has no way to
-// say that; its table has routes between two hosts alone.
-func (k *kernel) hintRule(v6 bool) ruleKey {
-	r := ruleKey{v6: v6, own: true, table: k.table + hintTable}
-	if !v6 {
-		r.src = netip.PrefixFrom(netip.IPv4Unspecified(), 32)
-	}
-	r.priority = k.priority + firstLevel*shapes + r.shape()
-	return r
-}
-
-// tableOf is the table of a local network, a free one if it has none yet. It is
-// false when all are taken.
-func (k *kernel) tableOf(src netip.Prefix) (int, bool) {
-	if t, ok := k.tables[src]; ok {
+// tableOf is the table for a key, a free one if it has none yet. It is false when
+// all are taken.
+func (k *kernel) tableOf(key tableKey) (int, bool) {
+	if t, ok := k.tables[key]; ok {
 		return t, true
 	}
-	v6 := src.Addr().Is6()
-	var taken [tables]bool
-	for p, t := range k.tables {
-		if p.Addr().Is6() == v6 {
-			taken[t-k.table] = true
-		}
-	}
-	for r := range k.oldRoutes { // they would stand in the way of another network
-		if r.dst.Addr().Is6() == v6 && k.ours(r.table) {
-			taken[r.table-k.table] = true
-		}
-	}
-	for i := firstTable; i < tables; i++ {
-		if !taken[i] {
-			k.tables[src] = k.table + i
-			return k.table + i, true
+	taken := &k.taken[family(key.v6)]
+	for i := 1; i < tables; i++ {
+		if t := k.table + i; k.ours(t) && !taken[i] && !k.oldTables[family(key.v6)][i] {
+			k.tables[key] = t
+			taken[i] = true
+			return t, true
 		}
 	}
 	return 0, false
 }
 
-// adopt gives a predecessor's tables to the networks that had them.
+// family is an index.
+func family(v6 bool) int {
+	if v6 {
+		return 1
+	}
+	return 0
+}
+
+// tableRule leads into a table.
+func (k *kernel) tableRule(key tableKey, table int) ruleKey {
+	r := ruleKey{v6: key.v6, table: table}
+	if key.near.IsValid() {
+		r.src = unlessAll(key.near)
+	} else {
+		r.own, r.src = true, noSource(key.v6)
+	}
+	return k.at(key.level, r)
+}
+
+// adopt gives a predecessor's tables to those that had them, and keeps others
+// away from what has its routes.
 func (k *kernel) adopt() {
+	for r := range k.oldRoutes {
+		k.oldTables[family(r.dst.Addr().Is6())][r.table-k.table] = true
+	}
 	for r := range k.oldRules {
-		if !k.ours(r.table) || r.table < k.table+firstTable {
+		if !k.ours(r.table) || r.table == k.table {
 			continue
 		}
-		src := r.src
-		if !src.IsValid() {
-			src = prefixOf(nil, netlink.FAMILY_V4)
-			if r.v6 {
-				src = prefixOf(nil, netlink.FAMILY_V6)
-			}
+		key := tableKey{level: (r.priority - k.priority) / shapes, v6: r.v6}
+		switch {
+		case r.own:
+		case r.src.IsValid():
+			key.near = r.src
+		case r.v6:
+			key.near = prefixOf(nil, netlink.FAMILY_V6)
+		default:
+			key.near = prefixOf(nil, netlink.FAMILY_V4)
 		}
-		if k.sharedRule(src, r.table) == r {
-			k.tables[src] = r.table
-		}
-	}
-}
-
-// release gives back the tables that no rule leads to.
-func (k *kernel) release() {
-	for src, t := range k.tables {
-		if r := k.sharedRule(src, t); k.rules[r] == 0 && !k.oldRules[r] {
-			delete(k.tables, src)
+		if i := r.table - k.table; k.tableRule(key, r.table) == r && !k.taken[family(r.v6)][i] {
+			k.tables[key], k.taken[family(r.v6)][i] = r.table, true
 		}
 	}
 }
 
-// share fills in what a flow needs that shares its rule. It is false when no
-// table is left.
-func (k *kernel) share(rules map[ruleKey]bool, routes map[routeKey]bool, s *ipsec.Selector, own []netip.Addr) bool {
-	table, ok := k.tableOf(s.Src)
-	if !ok {
-		return false
+// release gives back those of some tables that no rule leads to.
+func (k *kernel) release(keys map[tableKey]bool) {
+	for key := range keys {
+		t, ok := k.tables[key]
+		if r := k.tableRule(key, t); ok && k.rules[r] == 0 && !k.oldRules[r] {
+			delete(k.tables, key)
+			k.taken[family(key.v6)][t-k.table] = false
+		}
 	}
-	v6 := s.Dst.Addr().Is6()
-	k.wantMarked(rules, v6)
-	rules[k.sharedRule(s.Src, table)] = true
-	routes[routeKey{table: table, dst: s.Dst, unreachable: true}] = true
-	from := hint(*s, own)
-	if s.Src.Bits() == 0 { // takes packets without a source too
-		routes[routeKey{table: table, dst: s.Dst, src: from}] = true
-		return true
-	}
-	routes[routeKey{table: table, dst: s.Dst}] = true
-	if !from.IsValid() || v6 && !betweenHosts(s) {
-		return true
-	}
-	rules[k.hintRule(v6)] = true
-	table = k.table + hintTable
-	routes[routeKey{table: table, dst: s.Dst, src: from}] = true
-	routes[routeKey{table: table, dst: s.Dst, unreachable: true}] = true
-	return true
 }
 
-func betweenHosts(s *ipsec.Selector) bool { return s.Src.IsSingleIP() && s.Dst.IsSingleIP() }
-
-// wantMarked keeps our own packets out of the tables: they find the main one or
-// nothing at all.
-func (k *kernel) wantMarked(rules map[ruleKey]bool, v6 bool) {
-	rules[ruleKey{priority: k.priority, v6: v6, mark: k.mark, table: unix.RT_TABLE_MAIN}] = true
-	rules[ruleKey{priority: k.priority + 1, v6: v6, mark: k.mark}] = true
+// leftAlone are destinations that no flow of a network which they are a small
+// part of is about: what goes to everybody, to a group, or not beyond a link. A
+// flow for one of them alone is another matter.
+var leftAlone = []netip.Prefix{
+	netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("fe80::/10"),
 }
+
+// covers tells whether p is more than q.
+func covers(p, q netip.Prefix) bool {
+	return p.Bits() < q.Bits() && p.Addr().Is6() == q.Addr().Is6() && p.Contains(q.Addr())
+}
+
+// shares tells whether a flow's rule can be one for its local network.
+func shares(s *ipsec.Selector) bool { return s.Proto == 0 && s.SrcPort == 0 && s.DstPort == 0 }
