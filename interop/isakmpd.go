@@ -60,7 +60,7 @@ func (d *Isakmpd) End() error {
 // IsakmpdConf writes the tunnel down as isakmpd.conf. With Initiate the daemon
 // starts the tunnel by itself, else it accepts it.
 func (t Tunnel) IsakmpdConf() string {
-	t.defaults()
+	t.Defaults()
 	list := "Passive-connections"
 	if t.Initiate {
 		list = "Connections"

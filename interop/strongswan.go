@@ -15,10 +15,20 @@ import (
 // swanPlugins are the plugins that charon loads: all ciphers and groups of the
 // matrix, ESP in user space, no script that would touch the host.
 const swanPlugins = "aesni aes sha2 sha1 md5 random nonce x509 pubkey pkcs1 pem openssl gmp curve25519 " +
-	"hmac xcbc kdf ctr ccm gcm chapoly kernel-libipsec kernel-netlink socket-default vici counters"
+	"hmac xcbc kdf ctr ccm gcm chapoly kernel-netlink socket-default vici counters"
+
+// SwanPlugins are the files of charon's plugins.
+func SwanPlugins() []string {
+	var files []string
+	for name := range strings.FieldsSeq(swanPlugins) {
+		files = append(files, "/usr/lib/ipsec/plugins/libstrongswan-"+name+".so")
+	}
+	return files
+}
 
 // StrongSwan is a charon on a host. Its user-space ESP speaks UDP alone: it
-// forges its NAT-D payloads, so that both sides encapsulate.
+// forges its NAT-D payloads, so that both sides encapsulate. With Tunnel.Kernel
+// it leaves ESP to the kernel of its host.
 type StrongSwan struct {
 	*lab.Process
 	host *lab.Host
@@ -33,7 +43,7 @@ var StrongSwanPrograms = []string{"root", "tun", "charon-systemd", "swanctl"}
 // StartStrongSwan runs charon with one connection, which it does not start by
 // itself. dir is a private folder for its files.
 func StartStrongSwan(h *lab.Host, dir string, t Tunnel) (*StrongSwan, error) {
-	t.defaults()
+	t.Defaults()
 	charon, err := lab.Program("charon-systemd")
 	if err != nil {
 		return nil, err
@@ -41,7 +51,7 @@ func StartStrongSwan(h *lab.Host, dir string, t Tunnel) (*StrongSwan, error) {
 	s := &StrongSwan{host: h, conf: filepath.Join(dir, "strongswan.conf"), sock: filepath.Join(dir, "vici"), name: t.Name}
 	swanctl := filepath.Join(dir, "swanctl.conf")
 	err = errors.Join(
-		os.WriteFile(s.conf, []byte(s.strongswanConf()), 0o600),
+		os.WriteFile(s.conf, []byte(s.strongswanConf(t.Kernel)), 0o600),
 		os.WriteFile(swanctl, []byte(t.swanctlConf()), 0o600),
 	)
 	if err != nil {
@@ -61,7 +71,11 @@ func StartStrongSwan(h *lab.Host, dir string, t Tunnel) (*StrongSwan, error) {
 	return s, nil
 }
 
-func (s *StrongSwan) strongswanConf() string {
+func (s *StrongSwan) strongswanConf(kernel bool) string {
+	plugins := swanPlugins
+	if !kernel { // the first that can carry ESP is taken
+		plugins = strings.Replace(plugins, "kernel-netlink", "kernel-libipsec kernel-netlink", 1)
+	}
 	return fmt.Sprintf(`charon-systemd {
   load = %s
   install_virtual_ip = no
@@ -74,7 +88,7 @@ func (s *StrongSwan) strongswanConf() string {
   journal { default = -1 }
 }
 swanctl { load = pem pkcs1 x509 pubkey openssl random }
-`, swanPlugins, s.sock)
+`, plugins, s.sock)
 }
 
 func (t Tunnel) swanctlConf() string {
@@ -82,6 +96,10 @@ func (t Tunnel) swanctlConf() string {
 	mode := fmt.Sprintf("mode = tunnel\n    local_ts = %s\n    remote_ts = %s", t.LocalNet, t.RemoteNet)
 	if t.hosts() {
 		mode = "mode = transport"
+	}
+	protection := "esp_proposals = " + t.swanESP()
+	if t.Mode != nil && t.Mode.Swan != "" {
+		protection = t.Mode.Swan
 	}
 	return fmt.Sprintf(`connections { %[1]s {
   version = 1
@@ -99,7 +117,7 @@ func (t Tunnel) swanctlConf() string {
     id = %[11]s }
   children { %[1]s {
     %[6]s
-    esp_proposals = %[7]s
+    %[7]s
     rekey_time = %[8]ds
     life_time = %[9]ds
     rand_time = 0s
@@ -109,7 +127,7 @@ secrets { ike-1 {
   id-1 = %[2]s
   id-2 = %[11]s
   secret = "%[10]s" } }
-`, t.Name, t.Local, t.Remote, t.P1.Swan, p1, mode, t.swanESP(), p2, p2*3/2, t.Secret, t.RemoteID)
+`, t.Name, t.Local, t.Remote, t.P1.Swan, p1, mode, protection, p2, p2*3/2, t.Secret, t.RemoteID)
 }
 
 func (s *StrongSwan) swanctl(timeout time.Duration, args ...string) (string, error) {

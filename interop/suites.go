@@ -87,7 +87,8 @@ type Tunnel struct {
 	PFS                 bool
 	P1Life, P2Life      time.Duration // zero: an hour, and half an hour
 	Initiate            bool          // start by itself (isakmpd)
-	// Mode takes the place of P2 between two isakmpd.
+	Kernel              bool          // leave ESP to the kernel (strongSwan)
+	// Mode takes the place of P2 between two isakmpd, and in isakmpd's file.
 	Mode *Mode
 }
 
@@ -97,9 +98,11 @@ type Mode struct {
 	Protocols string // the suite's list
 	Sections  string // that it needs, whole
 	Hosts     bool   // the gateways themselves, in transport mode
+	Swan      string // what strongSwan is to propose, if that is not P2 ("ah_proposals = sha1")
 }
 
-func (t *Tunnel) defaults() {
+// Defaults fills in what was left out.
+func (t *Tunnel) Defaults() {
 	if t.Name == "" {
 		t.Name = "tunnel"
 	}
@@ -169,7 +172,7 @@ func bits(n uint64) ike.Range { return ike.Range{Offer: n, Min: n, Max: n} }
 
 // engine is the tunnel as the engine's configuration.
 func (t Tunnel) engine() *ike.Config {
-	t.defaults()
+	t.Defaults()
 	p1, p2 := t.P1.transform, t.P2.transform
 	p1.Name, p1.Auth, p1.Seconds = t.P1.Isakmpd, doi.AuthPSK, ike.Range{Offer: uint64(t.P1Life.Seconds()), Min: 2, Max: 86400}
 	p2.Name, p2.Seconds = t.suite(), ike.Range{Offer: uint64(t.P2Life.Seconds()), Min: 2, Max: 86400}

@@ -36,6 +36,11 @@ type image struct {
 	packages roots
 }
 
+// missingError is about software that this machine lacks.
+type missingError struct{ error }
+
+func (e missingError) Unwrap() error { return e.error }
+
 // build writes the image to a file and returns its size in bytes.
 func (im *image) build(to string, o orders) (int64, error) {
 	f, err := os.Create(to)
@@ -54,7 +59,7 @@ func (im *image) build(to string, o orders) (int64, error) {
 	}
 	for _, s := range im.machine.all() {
 		if err := im.software(a, s); err != nil {
-			return 0, err
+			return 0, missingError{err}
 		}
 	}
 	if err := im.ours(a, &o); err != nil {

@@ -2,6 +2,7 @@ package vmtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -69,9 +70,13 @@ func unpackOne(name string) (string, error) {
 
 // packageFile is the name of the file of the newest version that apt knows.
 func packageFile(ctx context.Context, name string) (string, error) {
-	out, err := exec.CommandContext(ctx, "apt-get", "-qq", "--print-uris", "download", name).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "apt-get", "-qq", "--print-uris", "download", name).Output()
+	var failed *exec.ExitError
+	if errors.As(err, &failed) {
+		return "", fmt.Errorf("apt-get --print-uris download: %w\n%s", err, failed.Stderr)
+	}
 	if err != nil {
-		return "", fmt.Errorf("apt-get --print-uris download: %w\n%s", err, out)
+		return "", err
 	}
 	fields := strings.Fields(string(out)) // 'URI' file size checksum
 	if len(fields) < 2 || !strings.HasSuffix(fields[1], ".deb") {

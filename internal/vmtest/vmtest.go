@@ -24,6 +24,7 @@
 package vmtest
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -80,7 +81,8 @@ const (
 // Inside says whether this process runs in a guest.
 func Inside() bool { return os.Getenv(insideEnv) != "" }
 
-// Run runs a function as the test t in a machine. It needs what Need asks for.
+// Run runs a function as the test t in a machine. It needs what Need
+// asks for, and the software that is named.
 func Run(t *testing.T, m Machine, f func(t *testing.T)) {
 	t.Helper()
 	if Inside() {
@@ -181,6 +183,10 @@ func boot(t *testing.T, im *image, name string, argv []string) {
 		Env:   append(environment(), im.machine.Env...),
 		Quiet: orMinute(im.machine.Quiet),
 	})
+	var missing missingError
+	if errors.As(err, &missing) {
+		refuse(t, err)
+	}
 	if err != nil {
 		t.Fatalf("the machine's image cannot be made: %v", err)
 	}

@@ -1,0 +1,159 @@
+package kernel
+
+import (
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"oakley/internal/lab"
+	"oakley/internal/vmtest"
+	"oakley/interop"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	lab.RemoveBuilds()
+	os.Exit(code)
+}
+
+// peer is somebody else's daemon that has a tunnel with isakmpd.
+type peer interface {
+	Initiate(timeout time.Duration) error
+	RekeyChild() error
+	RekeyIKE() error
+}
+
+var peers = []struct {
+	name  string
+	start func(h *lab.Host, dir string, t interop.Tunnel) (peer, error)
+}{
+	{"strongSwan", func(h *lab.Host, dir string, t interop.Tunnel) (peer, error) {
+		t.Kernel = true
+		return interop.StartStrongSwan(h, dir, t)
+	}},
+	{"libreswan", func(h *lab.Host, dir string, t interop.Tunnel) (peer, error) { return StartPluto(h, dir, t) }},
+}
+
+// tunnelCase is a tunnel and the network in which it is tried.
+type tunnelCase struct {
+	name       string
+	tunnel     interop.Tunnel
+	nat        bool // a router that translates hides Ragweed
+	peerBehind bool // which is the peer then, else isakmpd
+	rekey      bool // both phases are renewed, by the peer, during a ping
+	clear      bool // it encrypts nothing
+	want       lab.Class
+}
+
+var (
+	ah        = interop.Mode{Protocols: "QM-AH-SHA2-256", Swan: "ah_proposals = sha256"}
+	transport = interop.Mode{Protocols: "QM-ESP-TRP-AES-128-SHA", Hosts: true}
+)
+
+var cases = []tunnelCase{
+	{name: "AES-CBC with SHA1", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[2], PFS: true, Initiate: true}, want: lab.ESP, rekey: true},
+	{name: "SHA2-256", tunnel: interop.Tunnel{P1: interop.Phase1s[3], P2: interop.Phase2s[3]}, want: lab.ESP},
+	{name: "AES-GCM", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[4], Initiate: true}, want: lab.ESP},
+	{name: "3DES", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[1]}, want: lab.ESP},
+	{name: "AH", tunnel: interop.Tunnel{P1: interop.Phase1s[2], Mode: &ah, Initiate: true}, want: lab.AH, clear: true},
+	{name: "transport", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[2], Mode: &transport}, want: lab.ESP},
+	{name: "isakmpd behind NAT", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[2], Initiate: true}, nat: true, want: lab.ESPinUDP},
+	{name: "the peer behind NAT", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[4]}, nat: true, peerBehind: true, want: lab.ESPinUDP},
+}
+
+// TestPeersWithTheKernelsIPsec has isakmpd, which carries the traffic itself,
+// agree on each tunnel with daemons that leave it to their kernel.
+func TestPeersWithTheKernelsIPsec(t *testing.T) {
+	vmtest.Run(t, Machine(), func(t *testing.T) {
+		for _, p := range peers {
+			t.Run(p.name, func(t *testing.T) {
+				for _, c := range cases {
+					t.Run(c.name, func(t *testing.T) { try(t, c, p.start) })
+				}
+			})
+		}
+	})
+}
+
+func try(t *testing.T, c tunnelCase, start func(*lab.Host, string, interop.Tunnel) (peer, error)) {
+	n, err := lab.New(t).HowTo(lab.HowToOptions{NAT: c.nat, NewPorts: c.nat})
+	must(t, err)
+	var inner []netip.Prefix
+	if !c.clear {
+		inner = n.Inner()
+	}
+	spy, err := n.Internet.Spy("west", lab.SpyOptions{Inner: inner})
+	must(t, err)
+	a, east, west := n.V4, c.tunnel, c.tunnel
+	east.Local, east.Remote, east.LocalNet, east.RemoteNet = a.Ragweed, a.Slippery, a.NetBadplants, a.NetCarefull
+	west.Local, west.Remote, west.LocalNet, west.RemoteNet = a.Slippery, a.RagweedSeen, a.NetCarefull, a.NetBadplants
+	west.RemoteID = a.Ragweed
+	host, far, mine, theirs := n.Ragweed, n.Slippery, east, west
+	if c.peerBehind {
+		host, far, mine, theirs = far, host, theirs, mine
+	}
+	other, err := start(far, t.TempDir(), theirs)
+	must(t, err)
+	ours, err := interop.StartIsakmpd(host, t.TempDir(), mine.IsakmpdConf())
+	must(t, err)
+	if !mine.Initiate {
+		must(t, other.Initiate(30*time.Second))
+	}
+	_, err = ours.Log.Wait(`phase 2 \(quick mode\) done`, 30*time.Second)
+	must(t, err)
+
+	left, right, toLeft, toRight := n.Dandelion, n.Icy, a.Dandelion, a.Icy
+	if c.tunnel.Mode != nil && c.tunnel.Mode.Hosts {
+		left, right, toLeft, toRight = n.Ragweed, n.Slippery, a.RagweedSeen, a.Slippery
+	}
+	// The first data may overtake quick mode's third message.
+	_, err = left.Ping(toRight, 1, 15*time.Second)
+	must(t, err)
+	_, err = right.Ping(toLeft, 1, 15*time.Second)
+	must(t, err)
+	there, err := left.StartPing(toRight, 10*time.Millisecond)
+	must(t, err)
+	back, err := right.StartPing(toLeft, 10*time.Millisecond)
+	must(t, err)
+	if c.rekey {
+		renew(t, ours, other, there)
+	}
+	for _, ping := range []*lab.Stream{there, back} {
+		must(t, ping.AwaitAnswers(20, 10*time.Second))
+		if counts := ping.Stop(5 * time.Second); counts.Lost() != 0 || counts.Duplicates != 0 {
+			t.Errorf("ping: %v; lost %v", counts, ping.Missing(10))
+		}
+	}
+	sight := spy.Settle()
+	if err := sight.Check(); err != nil {
+		t.Error(err)
+	}
+	if sight.Packets[c.want] < 80 || sight.Protected() != sight.Packets[c.want] || sight.Packets[lab.Other] != 0 {
+		t.Errorf("the spy saw %v, expected nothing but %v and IKE", sight, c.want)
+	}
+	must(t, ours.End())
+}
+
+// renew has the peer renew both phases in turn, with traffic on each.
+func renew(t *testing.T, ours *interop.Isakmpd, other peer, ping *lab.Stream) {
+	t.Helper()
+	for _, phase1 := range []bool{false, true, false} {
+		mark := ours.Log.Mark()
+		what, again := "phase 2", other.RekeyChild
+		if phase1 {
+			what, again = "phase 1", other.RekeyIKE
+		}
+		must(t, again())
+		_, err := ours.Log.WaitAfter(mark, what+` \(.*\) (done|rekeyed)`, 30*time.Second)
+		must(t, err)
+		must(t, ping.AwaitAnswers(20, 10*time.Second))
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,47 @@
+// Package kernel runs isakmpd against strongSwan and libreswan where they are at
+// home: with the kernel's ESP and AH, in a virtual machine whose kernel has
+// them. The files that are no tests run libreswan and say what a machine has to
+// have in it.
+package kernel
+
+import (
+	"slices"
+
+	"oakley/internal/vmtest"
+	"oakley/interop"
+)
+
+// StrongSwan is charon with the plugins of package interop, and swanctl.
+func StrongSwan() vmtest.Software {
+	return vmtest.Software{
+		Programs: []string{"charon-systemd", "swanctl"},
+		Files:    interop.SwanPlugins(),
+		Modules:  vmtest.IPsec,
+	}
+}
+
+// Libreswan is pluto, with what starts it and speaks to it. Its package cannot be
+// installed beside strongSwan's, so it is unpacked; the libraries that it needs
+// can (see the list in .ci/run).
+func Libreswan() vmtest.Software {
+	return vmtest.Software{
+		Programs: []string{pluto, whack, addconn, "certutil"},
+		// NSS loads these by itself.
+		Files: []string{
+			nssLibraries + "libsoftokn3.so", nssLibraries + "libfreebl3.so", nssLibraries + "libfreeblpriv3.so", nssLibraries + "libnssckbi.so",
+		},
+		Modules:  vmtest.IPsec,
+		Packages: []string{"libreswan"},
+	}
+}
+
+const nssLibraries = "/usr/lib/x86_64-linux-gnu/"
+
+// Machine has our daemons, both peers and address translation.
+func Machine() vmtest.Machine {
+	return vmtest.Machine{
+		Modules:  slices.Concat(vmtest.IPsec, vmtest.NAT),
+		Build:    []string{"oakley/cmd/isakmpd", "oakley/cmd/ipsecd"},
+		Software: []vmtest.Software{StrongSwan(), Libreswan()},
+	}
+}
