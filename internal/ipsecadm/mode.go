@@ -93,6 +93,9 @@ func (r *Runner) fit(ctx context.Context, f *ipsec.Flow) (ipsec.Mode, error) {
 			want.Selector = sa.Selector
 		}
 		mode, found = want.Mode, true
+		if sa.ID.Proto == ipsec.ProtoIPComp && sa.Bundle.Of < 2 && (f.Type == ipsec.FlowRequire || f.Type == ipsec.FlowDontAcq) {
+			r.notice("a packet that compression does not make smaller goes as it is, and a flow of type %s drops it: take -use, or group %s with an ESP or AH SA", f.Type, sa.ID)
+		}
 		if want.Mode == sa.Mode && want.Selector == sa.Selector {
 			continue
 		}
