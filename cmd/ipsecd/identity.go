@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -69,6 +70,30 @@ func listen(path string, group int) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("the control socket: %w", err)
 	}
 	return l, nil
+}
+
+// folder makes the folder for what we write later, and gives it to whom we
+// become. One that is there is only taken over from root or from that user.
+func (id identity) folder() error {
+	if err := os.Mkdir(runDir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f, err := os.OpenFile(runDir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("%s: %w", runDir, err)
+	}
+	if st.Uid != 0 && int(st.Uid) != id.uid {
+		return fmt.Errorf("%s belongs to user %d, expected root or %s: remove it", runDir, st.Uid, id.user)
+	}
+	if int(st.Uid) == id.uid && int(st.Gid) == id.gid {
+		return nil
+	}
+	return f.Chown(id.uid, id.gid)
 }
 
 // Numbers of capabilities(7).

@@ -40,6 +40,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		fmt.Fprintf(stderr, "ipsecd: %v\n%s", err, usageLine)
 		return exitUsage
+	case fl.version:
+		fmt.Fprintln(stdout, version())
+		return exitOK
 	}
 	// Who started us may go and take our standard error along.
 	signal.Ignore(unix.SIGPIPE)
@@ -65,7 +68,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 // serve runs until a signal comes or, with --transient, nobody needs us.
 func serve(fl *flags, log *daemon.Log) (err error) {
 	sig := make(chan os.Signal, 4)
-	signal.Notify(sig, unix.SIGTERM, unix.SIGINT)
+	signal.Notify(sig, unix.SIGTERM, unix.SIGINT, unix.SIGUSR1)
 	defer signal.Stop(sig)
 	who, err := fl.identity()
 	if err != nil {
@@ -82,8 +85,18 @@ func serve(fl *flags, log *daemon.Log) (err error) {
 		return fmt.Errorf("the data plane cannot be opened: %w", err)
 	}
 	defer func() { err = errors.Join(err, plane.Close()) }()
+	if err := who.folder(); err != nil {
+		log.Warn("there will be no reports", "err", err)
+	}
 	if err := who.become(log.Logger); err != nil {
 		return err
+	}
+	if fl.pidFile != "" {
+		pid, err := runFolder.HoldPID(fl.pidFile)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, pid.Close()) }()
 	}
 	s := ipsecd.NewServer(plane, who.group, log.Logger)
 	s.Transient = fl.transient
@@ -95,7 +108,11 @@ func serve(fl *flags, log *daemon.Log) (err error) {
 	defer tick.Stop()
 	for {
 		select {
-		case <-sig:
+		case n := <-sig:
+			if n == unix.SIGUSR1 {
+				writeReport(fl.report, plane, s, log)
+				continue
+			}
 			return stop(l, plane, s)
 		case err := <-served:
 			return errors.Join(err, stop(l, plane, s))

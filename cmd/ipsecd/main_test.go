@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,8 +21,13 @@ func TestTheManualKnowsEveryFlag(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, described, _ := strings.Cut(string(text), "The flags:")
 	new(flags).set().VisitAll(func(f *pflag.Flag) {
-		if !strings.Contains(string(text), "\n.It Fl -"+f.Name) && !strings.Contains(string(text), "Fl "+f.Shorthand) {
+		name := regexp.MustCompile(`Fl -` + f.Name + `( |,|\n)`)
+		if f.Shorthand == "4" || f.Shorthand == "6" {
+			name = regexp.MustCompile(`Fl ` + f.Shorthand)
+		}
+		if !name.MatchString(described) || f.Shorthand != "" && !strings.Contains(described, "Fl "+f.Shorthand) {
 			t.Errorf("--%s is not in ipsecd(8)", f.Name)
 		}
 	})
@@ -33,6 +40,12 @@ func TestTheCommandLine(t *testing.T) {
 		says string
 	}{
 		{[]string{"--help"}, exitOK, "--transient"},
+		{[]string{"--version"}, exitOK, "ipsecd of Oakley"},
+		{[]string{"--df", "maybe"}, exitUsage, "clear, copy or set"},
+		{[]string{"--mtu", "100"}, exitUsage, "576 to 65535"},
+		{[]string{"--outer-mtu", "70000"}, exitUsage, "576 to 65535"},
+		{[]string{"--pidfile", "/etc/passwd"}, exitUsage, "not below"},
+		{[]string{"--report", "/var/run/ipsecd/../x"}, exitUsage, "not below"},
 		{[]string{"--nope"}, exitUsage, "unknown flag"},
 		{[]string{"file"}, exitUsage, `there is "file"`},
 		{[]string{"--listen", "eth0"}, exitUsage, "an address is wanted"},
@@ -93,12 +106,23 @@ func TestGivesItsRightsUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lab.RemoveBuilds()
-	p, err := h.Start(lab.Command{Path: prog, Private: []string{lab.RunDir()}})
+	const pidFile, report = runDir + "/ipsecd.pid", runDir + "/mine"
+	p, err := h.Start(lab.Command{Path: prog, Args: []string{"-i", pidFile, "-R", report}, Private: []string{lab.RunDir()}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Log.Wait("ipsecd is ready", patience); err != nil {
 		t.Fatalf("%v\n%s", err, p.Log)
+	}
+	if b, err := p.ReadFile(lab.RunDir() + "/ipsecd/ipsecd.pid"); err != nil || string(b) != fmt.Sprintln(p.Pid()) {
+		t.Errorf("the pid file has %q, %v", b, err)
+	}
+	must(t, p.Signal(syscall.SIGUSR1))
+	if _, err := p.Log.Wait("report written", patience); err != nil {
+		t.Fatalf("%v\n%s", err, p.Log)
+	}
+	if b, err := p.ReadFile(lab.RunDir() + "/ipsecd/mine"); err != nil || !strings.Contains(string(b), "SAs: 0") {
+		t.Errorf("the report is %q, %v", b, err)
 	}
 	for _, task := range tasks(t, p.Pid()) {
 		for _, want := range []string{"Uid:\t65534\t65534\t65534\t65534", "CapPrm:\t0000000000001000", "CapEff:\t0000000000001000", "CapBnd:\t0000000000001000", "NoNewPrivs:\t1"} {
@@ -110,12 +134,23 @@ func TestGivesItsRightsUp(t *testing.T) {
 	if err := p.Stop(patience); err != nil {
 		t.Errorf("%v\n%s", err, p.Log)
 	}
+	left, err := h.RunCommand(patience, lab.Command{Path: "/bin/ls", Args: []string{runDir}, Private: []string{lab.RunDir()}})
+	if err != nil || strings.TrimSpace(left) != "mine" {
+		t.Errorf("in its folder is %q, %v", left, err)
+	}
 	after, err := h.State()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if d := before.Diff(after); d != "" {
 		t.Errorf("left behind:\n%s", d)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -75,7 +75,7 @@ func TestThePIDFileIsHeldAndAStaleOneTakenOver(t *testing.T) {
 	if err := os.WriteFile(path, []byte("999999999 something longer\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p, err := holdPID(open(), "pid")
+	p, err := holdPID(open(), "pid", "isakmpd")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestThePIDFileIsHeldAndAStaleOneTakenOver(t *testing.T) {
 	}
 	second := open()
 	defer second.Close()
-	if _, err := holdPID(second, "pid"); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d holds it", os.Getpid())) {
+	if _, err := holdPID(second, "pid", "isakmpd"); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d holds it", os.Getpid())) {
 		t.Errorf("a second holder: %v", err)
 	}
 	if err := p.Close(); err != nil {
@@ -96,7 +96,7 @@ func TestThePIDFileIsHeldAndAStaleOneTakenOver(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := holdPID(second, "pid"); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if _, err := holdPID(second, "pid", "isakmpd"); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a link: %v", err)
 	}
 }

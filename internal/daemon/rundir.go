@@ -12,28 +12,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Folder is the only folder into which a program writes.
+type Folder struct{ Path, Program string }
+
+var runFolder = Folder{RunDir, "isakmpd"}
+
 // CheckRunPath says whether path names a file below RunDir.
-func CheckRunPath(path string) error {
-	_, err := runName(path)
+func CheckRunPath(path string) error { return runFolder.Check(path) }
+
+// Check says whether path names a file below the folder.
+func (f Folder) Check(path string) error {
+	_, err := f.name(path)
 	return err
 }
 
-// runName is path relative to RunDir.
-func runName(path string) (string, error) {
-	rel, err := filepath.Rel(RunDir, filepath.Clean(path))
+// name is path relative to the folder.
+func (f Folder) name(path string) (string, error) {
+	rel, err := filepath.Rel(f.Path, filepath.Clean(path))
 	if err != nil || !filepath.IsAbs(path) || rel == "." || rel == ".." || strings.HasPrefix(rel, "../") {
-		return "", fmt.Errorf("%s is not below %s, the only folder into which isakmpd writes", path, RunDir)
+		return "", fmt.Errorf("%s is not below %s, the only folder into which %s writes", path, f.Path, f.Program)
 	}
 	return rel, nil
 }
 
 // WriteRun implements Host.
-func (OS) WriteRun(path string, data []byte) error {
-	name, err := runName(path)
+func (OS) WriteRun(path string, data []byte) error { return runFolder.Write(path, data) }
+
+// Write replaces a file below the folder as a whole, with mode 0600.
+func (f Folder) Write(path string, data []byte) error {
+	name, err := f.name(path)
 	if err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(RunDir)
+	root, err := os.OpenRoot(f.Path)
 	if err != nil {
 		return err
 	}
@@ -74,16 +85,20 @@ type pidFile struct {
 }
 
 // HoldPID implements Host.
-func (OS) HoldPID(path string) (io.Closer, error) {
-	name, err := runName(path)
+func (OS) HoldPID(path string) (io.Closer, error) { return runFolder.HoldPID(path) }
+
+// HoldPID writes our process number to a file below the folder and holds the
+// file: as long as we live nobody else can. Close removes it.
+func (f Folder) HoldPID(path string) (io.Closer, error) {
+	name, err := f.name(path)
 	if err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(RunDir)
+	root, err := os.OpenRoot(f.Path)
 	if err != nil {
 		return nil, fmt.Errorf("pid file %s: %w", path, err)
 	}
-	p, err := holdPID(root, name)
+	p, err := holdPID(root, name, f.Program)
 	if err != nil {
 		_ = root.Close()
 		return nil, fmt.Errorf("pid file %s: %w", path, err)
@@ -91,7 +106,7 @@ func (OS) HoldPID(path string) (io.Closer, error) {
 	return p, nil
 }
 
-func holdPID(root *os.Root, name string) (*pidFile, error) {
+func holdPID(root *os.Root, name, program string) (*pidFile, error) {
 	if st, err := root.Lstat(name); err == nil && !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("it is there and not a regular file (%s)", st.Mode().Type())
 	}
@@ -102,11 +117,11 @@ func holdPID(root *os.Root, name string) (*pidFile, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer f.Close()
 		other, _ := io.ReadAll(io.LimitReader(f, 32))
-		return nil, fmt.Errorf("process %s holds it: isakmpd is running already (end it, or choose another file with -i)", strings.TrimSpace(string(other)))
+		return nil, fmt.Errorf("process %s holds it: %s is running already (end it, or choose another file)", strings.TrimSpace(string(other)), program)
 	}
 	if !stillNamed(root, name, f) { // who held it removed it just now
 		_ = f.Close()
-		return holdPID(root, name)
+		return holdPID(root, name, program)
 	}
 	if err := writePID(f); err != nil {
 		_ = f.Close()
