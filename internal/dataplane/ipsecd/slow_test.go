@@ -37,6 +37,9 @@ func inRoom(t *testing.T, b func() dataplane.Backend, f func(t *testing.T, r *ro
 	})
 }
 
+// pass lets time go by on the bubble's clock.
+func pass(d time.Duration) { <-time.After(d) }
+
 func noPlane() dataplane.Backend { return null.New(null.Options{}) }
 
 // come is a connection as the server takes it.
@@ -110,12 +113,12 @@ func TestWhoKeepsTheServerWaiting(t *testing.T) {
 				}
 				good := r.client(AllEvents)
 				c.act(t, conn)
-				time.Sleep(max(c.after, time.Hour*24*bit(c.after == 0)) - time.Millisecond)
+				pass(max(c.after, time.Hour*24*bit(c.after == 0)) - time.Millisecond)
 				synctest.Wait()
 				if n := r.s.Clients(); n != 2 {
 					t.Errorf("%d clients just before its time is up", n)
 				}
-				time.Sleep(2 * time.Millisecond)
+				pass(2 * time.Millisecond)
 				synctest.Wait()
 				if n := r.s.Clients(); n != 1+int(bit(c.after == 0)) {
 					t.Errorf("%d clients afterwards", n)
@@ -174,7 +177,7 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 			t.Errorf("%d requests were carried out and %d read, want %d and one more", b.dumps, said, maxRequests)
 		}
 		must(t, good.AddSA(t.Context(), someSA(1)))
-		time.Sleep(writeTime)
+		pass(writeTime)
 		synctest.Wait()
 		if n := r.s.Clients(); n != 1 {
 			t.Errorf("%d clients, want the good one", n)
