@@ -28,7 +28,6 @@ type offices struct {
 	ends         []vpnEnd // of a's side, then of b's
 	aside        int      // how many are of a's side
 	settings     [2][]string
-	enc, auth    string
 	key, authKey string
 }
 

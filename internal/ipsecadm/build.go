@@ -47,8 +47,8 @@ func (f *form) ends(src, dst netip.Addr) {
 }
 
 func (f *form) identity(name, text string, t idType) string {
-	if text == "" {
-		if t != idAny {
+	if !f.has(name) {
+		if t != idAny && !f.given[name] {
 			f.mistake("%s_type without %s", name, name)
 		}
 		return ""
@@ -56,8 +56,8 @@ func (f *form) identity(name, text string, t idType) string {
 	const longest = 255
 	_, err := netip.ParsePrefix(text)
 	switch {
-	case len(text) > longest || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		f.mistake("%s %s: an identity has at most %d characters, and no blanks", name, quote(text), longest)
+	case text == "" || len(text) > longest || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		f.mistake("%s %s: an identity has 1 to %d characters, and no blanks", name, quote(text), longest)
 	case t == idPrefix && err != nil:
 		f.mistake("%s %s is no prefix: write it as 10.0.0.0/8, or a host as 192.0.2.1/32", name, quote(text))
 	case t == idFQDN && strings.ContainsAny(text, "@/"):

@@ -94,10 +94,10 @@ func (f *form) selector() ipsec.Selector {
 	if f.transport == 17 {
 		network = "udp"
 	}
-	if f.sport != "" {
+	if f.has("-sport") {
 		s.SrcPort = f.port("-sport", network, f.sport)
 	}
-	if f.dport != "" {
+	if f.has("-dport") {
 		s.DstPort = f.port("-dport", network, f.dport)
 	}
 	if s.SrcPort|s.DstPort != 0 && f.given["-transport"] && !hasPorts[f.transport] {

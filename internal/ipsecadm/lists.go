@@ -12,16 +12,37 @@ import (
 )
 
 func (r *Runner) flush(ctx context.Context, c Flush) error {
-	if c.Protos == nil {
-		return r.Backend.Flush(ctx, ipsec.OwnerAny)
-	}
 	st, err := r.Backend.Dump(ctx, dataplane.Query{})
 	if err != nil {
 		return err
 	}
+	if c.Protos == nil {
+		err = r.Backend.Flush(ctx, ipsec.OwnerAny)
+	} else {
+		err = r.flushSome(ctx, &st, c.Protos)
+	}
+	if err != nil {
+		return err
+	}
+	theirs := 0
+	for i := range st.SAs {
+		if sa := &st.SAs[i].SA; sa.Owner == ipsec.OwnerIKE && (c.Protos == nil || slices.Contains(c.Protos, sa.ID.Proto)) {
+			theirs++
+		}
+	}
+	if theirs > 0 {
+		r.notice("%d of the SAs were isakmpd's, which goes on believing in them and in its flows: restart it", theirs)
+	}
+	return nil
+}
+
+// flushSome removes the flows that want some protocols, then the SAs: a packet
+// between the two finds no flow rather than a flow without an SA, as after a
+// flush of everything.
+func (r *Runner) flushSome(ctx context.Context, st *dataplane.State, some []ipsec.Proto) error {
 	var changes []ipsec.FlowChange
 	for i := range st.Flows {
-		if f := &st.Flows[i]; slices.Contains(c.Protos, f.Proto) && f.Type != ipsec.FlowDeny && f.Type != ipsec.FlowBypass {
+		if f := &st.Flows[i]; slices.Contains(some, f.Proto) && f.Type != ipsec.FlowDeny && f.Type != ipsec.FlowBypass {
 			changes = append(changes, ipsec.FlowChange{Remove: true, Flow: *f})
 		}
 	}
@@ -30,21 +51,15 @@ func (r *Runner) flush(ctx context.Context, c Flush) error {
 			return fmt.Errorf("removing %d flows: %w", len(changes), err)
 		}
 	}
-	theirs := 0
 	for i := range st.SAs {
 		sa := &st.SAs[i].SA
-		if !slices.Contains(c.Protos, sa.ID.Proto) {
+		if !slices.Contains(some, sa.ID.Proto) {
 			continue
 		}
+		// One may have ended meanwhile.
 		if err := r.Backend.DeleteSA(ctx, sa.ID); err != nil && !errors.Is(err, dataplane.ErrNoSA) {
 			return fmt.Errorf("the flows are gone, but deleting the SA %s: %w", sa.ID, err)
 		}
-		if sa.Owner == ipsec.OwnerIKE {
-			theirs++
-		}
-	}
-	if theirs > 0 {
-		r.notice("%d of the SAs were isakmpd's, which still believes in them and in its flows: restart it", theirs)
 	}
 	return nil
 }

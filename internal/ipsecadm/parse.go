@@ -39,7 +39,7 @@ func Parse(args []string, readFile func(path string) ([]byte, error)) (c Command
 	if s.refusal != "" {
 		return nil, nil, &Mistakes{All: []error{fmt.Errorf("%s: %s", s.name, s.refusal)}}
 	}
-	f := &form{spec: s, readFile: readFile, given: map[string]bool{}}
+	f := &form{spec: s, readFile: readFile, given: map[string]bool{}, short: map[string]bool{}}
 	f.read(rest)
 	for _, m := range s.needs {
 		if !slices.ContainsFunc(strings.Split(m, "|"), func(m string) bool { return f.given[m] }) {
@@ -99,6 +99,7 @@ type form struct {
 	spec     *spec
 	readFile func(path string) ([]byte, error)
 	given    map[string]bool
+	short    map[string]bool // given without their values
 	mistakes []error
 	notices  []string
 	values
@@ -128,11 +129,11 @@ func (f *form) read(words []string) {
 		m, known := modifiers[name]
 		if !known {
 			f.unknown(name)
-			words = words[min(values1(words), 1):]
+			words = words[min(following(words), 1):]
 			continue
 		}
 		n := m.count(words)
-		have := min(n, values1(words))
+		have := min(n, following(words))
 		mine := words[:have]
 		words = words[have:]
 		switch {
@@ -140,7 +141,7 @@ func (f *form) read(words []string) {
 			f.mistake("%s is not for %s, which takes %s", name, f.spec.name, f.spec.takes())
 			continue
 		case have < n:
-			f.given[name] = true
+			f.given[name], f.short[name] = true, true
 			f.mistake("%s: %s", name, m.about)
 			continue
 		case f.given[name] && n > 0:
@@ -154,8 +155,11 @@ func (f *form) read(words []string) {
 	}
 }
 
-// values1 is how many words are before the next modifier.
-func values1(words []string) int {
+// has tells whether a modifier and its value are there.
+func (f *form) has(name string) bool { return f.given[name] && !f.short[name] }
+
+// following is how many words are before the next modifier.
+func following(words []string) int {
 	if i := slices.IndexFunc(words, func(w string) bool { return strings.HasPrefix(w, "-") }); i >= 0 {
 		return i
 	}

@@ -240,6 +240,24 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+// TestEmptyWords: what a script's variable that is not set leaves behind.
+func TestEmptyWords(t *testing.T) {
+	esp := strings.Fields("new esp " + ends + " -spi 1001 -enc aes -keyfile /k/aes -auth sha1 -authkeyfile /k/sha1")
+	flow := strings.Fields("flow -dst 192.0.2.2 -addr 10.1.0.0/16 10.2.0.0/16 -sport 1 -dport 2 -transport 6 -proto esp -srcid a -order 1")
+	for _, line := range [][]string{esp, flow} {
+		for i := range line {
+			if i < 2 || strings.HasPrefix(line[i], "-") {
+				continue
+			}
+			some := append([]string(nil), line...)
+			some[i] = ""
+			if c, _, err := Parse(some, readFile); err == nil {
+				t.Errorf("%q is taken: %+v", some, c)
+			}
+		}
+	}
+}
+
 func TestKeysAreNeverShown(t *testing.T) {
 	for _, line := range []string{
 		"new esp " + ends + " -spi 1001 -enc aes -key c0ffeec0ffeex",

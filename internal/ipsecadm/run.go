@@ -62,15 +62,20 @@ func (r *Runner) direction(src, dst netip.Addr) (ipsec.Direction, error) {
 	return 0, fmt.Errorf("neither -src %s nor -dst %s is an address of this host, so the SA is neither incoming nor outgoing; \"ip address\" shows what this host has", src, dst)
 }
 
-// find looks for what a person calls an SA.
+// find looks for what a person calls an SA; one that was made by hand is meant
+// first.
 func find(st *dataplane.State, n SAName) (*ipsec.SAState, error) {
+	var found *ipsec.SAState
 	for i := range st.SAs {
-		id := st.SAs[i].SA.ID
-		if id.Dst == n.Dst && id.SPI == n.SPI && id.Proto == n.Proto {
-			return &st.SAs[i], nil
+		sa := &st.SAs[i].SA
+		if sa.ID.Dst == n.Dst && sa.ID.SPI == n.SPI && sa.ID.Proto == n.Proto && (found == nil || sa.Owner == ipsec.OwnerManual) {
+			found = &st.SAs[i]
 		}
 	}
-	return nil, fmt.Errorf("there is no %s; \"ipsecadm show\" lists what there is", n)
+	if found == nil {
+		return nil, fmt.Errorf("there is no %s; \"ipsecadm show\" lists what there is", n)
+	}
+	return found, nil
 }
 
 // explain adds to an error of the data plane what can be done about it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"oakley/internal/dataplane"
 	"oakley/internal/ipsec"
@@ -95,7 +96,11 @@ func (r *Runner) toggle(ctx context.Context, c Switch) error {
 	for _, p := range st.Off {
 		off[p] = true
 	}
+	does := r.Backend.Info().Protos
 	for _, p := range protos {
+		if !slices.Contains(does, p.is) {
+			continue
+		}
 		state := "on"
 		if off[p.is] {
 			state = "off"

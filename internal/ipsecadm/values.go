@@ -40,8 +40,8 @@ func (f *form) address(name, text string) netip.Addr {
 
 // spiOf reads an SPI, whose protocol is known by now.
 func (f *form) spiOf(name, text string, p ipsec.Proto) ipsec.SPI {
-	if text == "" {
-		return 0 // left out; that has been said
+	if !f.has(name) {
+		return 0 // that has been said
 	}
 	most, what, rfc := uint64(math.MaxUint32), "100 to ffffffff", "RFC 4303 section 2.1"
 	if p == ipsec.ProtoIPComp {
