@@ -31,6 +31,7 @@ type filter struct {
 	dev   string
 	mark  uint32
 	ports []uint16 // of IKE and ESP in UDP, which come in clear by nature
+	fib   bool     // the kernel's filter can look up an address
 	made  bool     // the table and our chains are there
 	ipip  bool     // IP in IP comes in
 	gen   int      // number in the names of our chains and sets
@@ -65,7 +66,17 @@ func newFilter(dev string, mark uint32, encapPort uint16, table int) (*filter, e
 		_ = nft.CloseLasting()
 		return nil, err
 	}
+	f.fib = f.canLookUp()
 	return f, nil
+}
+
+// canLookUp tries it, in a table that goes in the same transaction.
+func (f *filter) canLookUp() bool {
+	try := f.nft.AddTable(&nftables.Table{Name: f.table.Name + "_try", Family: f.table.Family})
+	c := f.nft.AddChain(&nftables.Chain{Name: "try", Table: try})
+	f.nft.AddRule(&nftables.Rule{Table: try, Chain: c, Exprs: broadcast(true, expr.CmpOpNeq)})
+	f.nft.DelTable(try)
+	return f.nft.Flush() == nil
 }
 
 // findOld reads the names of what a predecessor that died has left.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -107,3 +108,17 @@ func goes(t testing.TB, h *lab.Host, p packet, want, why string) {
 }
 
 const device = "oakley0"
+
+// neighbours are those whose link-layer address a host knows.
+func neighbours(h *lab.Host) (map[netip.Addr]bool, error) {
+	all := map[netip.Addr]bool{}
+	return all, h.Do(func() error {
+		list, err := netlink.NeighList(0, netlink.FAMILY_ALL)
+		for i := range list {
+			if a, ok := netip.AddrFromSlice(list[i].IP); ok && len(list[i].HardwareAddr) > 0 {
+				all[a.Unmap()] = true
+			}
+		}
+		return err
+	})
+}

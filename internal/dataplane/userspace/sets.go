@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
@@ -105,9 +106,6 @@ func (e *element) match(set *nftables.Set) []expr.Any {
 	if e.fragment {
 		all = append(all, laterFragment(size == 16)...)
 	}
-	if !exempting(e.level) {
-		all = append(all, e.spare()...)
-	}
 	reg := uint32(firstRegister)
 	for i, p := range []netip.Prefix{e.sel.Src, e.sel.Dst} {
 		all = append(all, masked(p, i == 0, reg)...)
@@ -126,16 +124,20 @@ func (e *element) match(set *nftables.Set) []expr.Any {
 	return append(all, &expr.Lookup{SourceRegister: firstRegister, SetName: set.Name, SetID: set.ID})
 }
 
-// spare leaves out the small parts that large networks are not about.
-func (e *element) spare() (all []expr.Any) {
+// large are the lengths of prefixes that contain networks which this host may be
+// in, and parts that no flow of theirs is about.
+const large = 16
+
+// spare leaves those parts out. It is asked of packets that are in the set.
+func (f *filter) spare(e *element) (all []expr.Any) {
 	for _, p := range leftAlone {
 		for _, side := range []struct {
 			src bool
 			of  netip.Prefix
 		}{{true, e.sel.Src}, {false, e.sel.Dst}} {
 			switch {
-			case p.Addr().Is6() != side.of.Addr().Is6() || side.of.Bits() >= p.Bits() || side.of.Bits() > 16:
-				continue // the latter: of no address that is in use
+			case p.Addr().Is6() != side.of.Addr().Is6() || side.of.Bits() >= p.Bits() || side.of.Bits() > large:
+				continue
 			case side.src && p.Addr().IsMulticast():
 				continue
 			}
@@ -143,7 +145,19 @@ func (e *element) spare() (all []expr.Any) {
 			all = append(all, &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: p.Addr().AsSlice()})
 		}
 	}
+	if f.fib && e.sel.Src.Addr().Is4() && max(e.sel.Src.Bits(), e.sel.Dst.Bits()) <= large {
+		all = append(all, broadcast(e.realm == filterIn, expr.CmpOpNeq)...)
+	}
 	return all
+}
+
+// broadcast asks whether everybody in the network of the interface that a packet
+// comes by or leaves by is meant.
+func broadcast(in bool, op expr.CmpOp) []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true, FlagIIF: in, FlagOIF: !in},
+		&expr.Cmp{Op: op, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_BROADCAST)},
+	}
 }
 
 // masked loads source or destination without its host bits.
@@ -283,11 +297,12 @@ func (f *filter) change(come, leave []element, ipip bool) error {
 
 // ask puts the rule of a set into its level's chain.
 func (f *filter) ask(t *kit) {
-	do := drop()
+	c, match := f.chainOf(t.first.realm, t.first.level), t.first.match(t.set)
 	if exempting(t.first.level) {
-		do = accept()
+		f.rule(c, match, accept())
+		return
 	}
-	f.rule(f.chainOf(t.first.realm, t.first.level), t.first.match(t.set), do)
+	f.rule(c, match, f.spare(&t.first), drop())
 }
 
 // tidy removes sets that nobody needs any more, when they are so many that packets
