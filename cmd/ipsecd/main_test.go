@@ -105,7 +105,6 @@ func TestGivesItsRightsUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lab.RemoveBuilds()
 	const pidFile, report = runDir + "/ipsecd.pid", runDir + "/mine"
 	p, err := h.Start(lab.Command{Path: prog, Args: []string{"-i", pidFile, "-R", report}, Private: []string{lab.RunDir()}})
 	if err != nil {
