@@ -20,19 +20,47 @@ func TestMain(m *testing.M) {
 // peer is somebody else's daemon that has a tunnel with isakmpd.
 type peer interface {
 	Initiate(timeout time.Duration) error
-	RekeyChild() error
-	RekeyIKE() error
+	// Ready waits until the daemon uses the tunnel. Before that it would send in
+	// clear what belongs there: its policies come with its SAs.
+	Ready(timeout time.Duration) error
 }
 
-var peers = []struct {
+type swan struct{ *interop.StrongSwan }
+
+func (s swan) Ready(timeout time.Duration) error {
+	var err error
+	lab.Until(timeout, func() bool {
+		_, _, err = s.Installed()
+		return err == nil
+	})
+	return err
+}
+
+// kind is a daemon, how it is started, and how it renews both phases.
+type kind struct {
 	name  string
 	start func(h *lab.Host, dir string, t interop.Tunnel) (peer, error)
-}{
-	{"strongSwan", func(h *lab.Host, dir string, t interop.Tunnel) (peer, error) {
-		t.Kernel = true
-		return interop.StartStrongSwan(h, dir, t)
-	}},
-	{"libreswan", func(h *lab.Host, dir string, t interop.Tunnel) (peer, error) { return StartPluto(h, dir, t) }},
+	renew func(t *testing.T, ours *interop.Isakmpd, p peer, ping *lab.Stream)
+	// Lifetimes that make it renew by itself, when it does so and what it started.
+	p1, p2 time.Duration
+}
+
+var kinds = []kind{
+	{
+		name: "strongSwan",
+		start: func(h *lab.Host, dir string, t interop.Tunnel) (peer, error) {
+			t.Kernel = true
+			s, err := interop.StartStrongSwan(h, dir, t)
+			return swan{s}, err
+		},
+		renew: renewByCommand,
+	},
+	{
+		name:  "libreswan",
+		start: func(h *lab.Host, dir string, t interop.Tunnel) (peer, error) { return StartPluto(h, dir, t) },
+		renew: renewInTime, // it refuses to do so by command with IKEv1
+		p1:    14 * time.Second, p2: 7 * time.Second,
+	},
 }
 
 // tunnelCase is a tunnel and the network in which it is tried.
@@ -52,8 +80,8 @@ var (
 )
 
 var cases = []tunnelCase{
-	{name: "AES-CBC with SHA1", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[2], PFS: true, Initiate: true}, want: lab.ESP, rekey: true},
-	{name: "SHA2-256", tunnel: interop.Tunnel{P1: interop.Phase1s[3], P2: interop.Phase2s[3]}, want: lab.ESP},
+	{name: "AES-CBC with SHA1", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[2], PFS: true}, want: lab.ESP, rekey: true},
+	{name: "SHA2-256", tunnel: interop.Tunnel{P1: interop.Phase1s[3], P2: interop.Phase2s[3], Initiate: true}, want: lab.ESP},
 	{name: "AES-GCM", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[4], Initiate: true}, want: lab.ESP},
 	{name: "3DES", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[1]}, want: lab.ESP},
 	{name: "AH", tunnel: interop.Tunnel{P1: interop.Phase1s[2], Mode: &ah, Initiate: true}, want: lab.AH, clear: true},
@@ -66,17 +94,17 @@ var cases = []tunnelCase{
 // agree on each tunnel with daemons that leave it to their kernel.
 func TestPeersWithTheKernelsIPsec(t *testing.T) {
 	vmtest.Run(t, Machine(), func(t *testing.T) {
-		for _, p := range peers {
-			t.Run(p.name, func(t *testing.T) {
+		for _, k := range kinds {
+			t.Run(k.name, func(t *testing.T) {
 				for _, c := range cases {
-					t.Run(c.name, func(t *testing.T) { try(t, c, p.start) })
+					t.Run(c.name, func(t *testing.T) { try(t, c, k) })
 				}
 			})
 		}
 	})
 }
 
-func try(t *testing.T, c tunnelCase, start func(*lab.Host, string, interop.Tunnel) (peer, error)) {
+func try(t *testing.T, c tunnelCase, k kind) {
 	n, err := lab.New(t).HowTo(lab.HowToOptions{NAT: c.nat, NewPorts: c.nat})
 	must(t, err)
 	var inner []netip.Prefix
@@ -93,7 +121,10 @@ func try(t *testing.T, c tunnelCase, start func(*lab.Host, string, interop.Tunne
 	if c.peerBehind {
 		host, far, mine, theirs = far, host, theirs, mine
 	}
-	other, err := start(far, t.TempDir(), theirs)
+	if c.rekey && k.p1 != 0 {
+		theirs.P1Life, theirs.P2Life = k.p1, k.p2
+	}
+	other, err := k.start(far, t.TempDir(), theirs)
 	must(t, err)
 	ours, err := interop.StartIsakmpd(host, t.TempDir(), mine.IsakmpdConf())
 	must(t, err)
@@ -102,12 +133,12 @@ func try(t *testing.T, c tunnelCase, start func(*lab.Host, string, interop.Tunne
 	}
 	_, err = ours.Log.Wait(`phase 2 \(quick mode\) done`, 30*time.Second)
 	must(t, err)
+	must(t, other.Ready(15*time.Second))
 
 	left, right, toLeft, toRight := n.Dandelion, n.Icy, a.Dandelion, a.Icy
 	if c.tunnel.Mode != nil && c.tunnel.Mode.Hosts {
 		left, right, toLeft, toRight = n.Ragweed, n.Slippery, a.RagweedSeen, a.Slippery
 	}
-	// The first data may overtake quick mode's third message.
 	_, err = left.Ping(toRight, 1, 15*time.Second)
 	must(t, err)
 	_, err = right.Ping(toLeft, 1, 15*time.Second)
@@ -117,7 +148,7 @@ func try(t *testing.T, c tunnelCase, start func(*lab.Host, string, interop.Tunne
 	back, err := right.StartPing(toLeft, 10*time.Millisecond)
 	must(t, err)
 	if c.rekey {
-		renew(t, ours, other, there)
+		k.renew(t, ours, other, there)
 	}
 	for _, ping := range []*lab.Stream{there, back} {
 		must(t, ping.AwaitAnswers(20, 10*time.Second))
@@ -135,20 +166,40 @@ func try(t *testing.T, c tunnelCase, start func(*lab.Host, string, interop.Tunne
 	must(t, ours.End())
 }
 
-// renew has the peer renew both phases in turn, with traffic on each.
-func renew(t *testing.T, ours *interop.Isakmpd, other peer, ping *lab.Stream) {
+// Lines of isakmpd -v for a phase that was renewed by either side.
+const (
+	phase1Again = `phase 1 \(main mode\) (done|rekeyed)`
+	phase2Again = `phase 2 \(quick mode\) (done|rekeyed)`
+)
+
+// renewByCommand has strongSwan renew both phases in turn, with traffic on each.
+func renewByCommand(t *testing.T, ours *interop.Isakmpd, p peer, ping *lab.Stream) {
 	t.Helper()
-	for _, phase1 := range []bool{false, true, false} {
+	s := p.(swan)
+	for _, step := range []struct {
+		line  string
+		again func() error
+	}{{phase2Again, s.RekeyChild}, {phase1Again, s.RekeyIKE}, {phase2Again, s.RekeyChild}} {
 		mark := ours.Log.Mark()
-		what, again := "phase 2", other.RekeyChild
-		if phase1 {
-			what, again = "phase 1", other.RekeyIKE
-		}
-		must(t, again())
-		_, err := ours.Log.WaitAfter(mark, what+` \(.*\) (done|rekeyed)`, 30*time.Second)
+		must(t, step.again())
+		_, err := ours.Log.WaitAfter(mark, step.line, 30*time.Second)
 		must(t, err)
 		must(t, ping.AwaitAnswers(20, 10*time.Second))
 	}
+}
+
+// renewInTime waits until both phases were renewed because their time was up.
+func renewInTime(t *testing.T, ours *interop.Isakmpd, _ peer, ping *lab.Stream) {
+	t.Helper()
+	mark := ours.Log.Mark()
+	for _, line := range []string{phase2Again, phase1Again} {
+		_, err := ours.Log.WaitAfter(mark, line, 60*time.Second)
+		must(t, err)
+		must(t, ping.AwaitAnswers(20, 10*time.Second))
+	}
+	_, err := ours.Log.WaitAfter(ours.Log.Mark(), phase2Again, 60*time.Second) // and once more, by the new phase 1
+	must(t, err)
+	must(t, ping.AwaitAnswers(20, 10*time.Second))
 }
 
 func must(t testing.TB, err error) {

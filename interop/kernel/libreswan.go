@@ -50,7 +50,7 @@ func StartPluto(h *lab.Host, dir string, t interop.Tunnel) (*Pluto, error) {
 		Path: pluto,
 		Args: []string{
 			"--nofork", "--stderrlog", "--log-no-time", "--no-dnssec", "--nhelpers", "0",
-			"--config", conf, "--secretsfile", secrets, "--rundir", dir, "--ipsecdir", dir, "--nssdir", nss,
+			"--dumpdir", dir, "--config", conf, "--secretsfile", secrets, "--rundir", dir, "--ipsecdir", dir, "--nssdir", nss,
 		},
 		Private: []string{lab.RunDir()},
 	})
@@ -75,13 +75,14 @@ func plutoConf(t interop.Tunnel) string {
 	protection := "esp=" + plutoName(t.P2.Swan)
 	if t.Mode != nil && strings.HasPrefix(t.Mode.Swan, "ah_proposals") {
 		_, hash, _ := strings.Cut(t.Mode.Swan, "= ")
-		protection = "ah=" + plutoName(hash)
+		protection = "phase2=ah\n  phase2alg=" + plutoName(hash)
 	}
 	pfs := "no"
 	if t.PFS {
 		pfs = "yes"
 	}
 	return fmt.Sprintf(`config setup
+  ikev1-policy=accept
   uniqueids=yes
 
 conn %s
@@ -140,15 +141,9 @@ func (p *Pluto) Terminate() error {
 	return err
 }
 
-// RekeyChild starts a new phase 2.
-func (p *Pluto) RekeyChild() error {
-	_, err := p.whack(10*time.Second, "--rekey-ipsec", "--name", p.name)
-	return err
-}
-
-// RekeyIKE starts a new phase 1.
-func (p *Pluto) RekeyIKE() error {
-	_, err := p.whack(10*time.Second, "--rekey-ike", "--name", p.name)
+// Ready waits until pluto has sent and received all of a quick mode.
+func (p *Pluto) Ready(timeout time.Duration) error {
+	_, err := p.Log.Wait(`IPsec SA established`, timeout)
 	return err
 }
 
