@@ -44,6 +44,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stdout, version())
 		return exitOK
 	}
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) // keys; lowering is always allowed
 	// Who started us may go and take our standard error along.
 	signal.Ignore(unix.SIGPIPE)
 	log := daemon.NewLog(daemon.NewText(stderr))
