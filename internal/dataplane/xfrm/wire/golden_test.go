@@ -59,7 +59,6 @@ var (
 	net1   = netip.MustParsePrefix("10.1.0.0/24")
 	net2   = netip.MustParsePrefix("10.2.0.0/24")
 	any4   = netip.MustParsePrefix("0.0.0.0/0")
-	any6   = netip.MustParsePrefix("::/0")
 	esp    = uint8(50)
 )
 

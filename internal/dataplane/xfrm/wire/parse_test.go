@@ -213,7 +213,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(uint16(s.typ), s.data)
 	}
 	f.Fuzz(func(t *testing.T, typ uint16, b []byte) {
-		ParseDelSA(b)    
+		ParseDelSA(b)
 		ParseDelPolicy(b)
 		parse := parsers[Type(typ)]
 		if parse == nil {

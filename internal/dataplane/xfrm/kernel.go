@@ -1,0 +1,157 @@
+package xfrm
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"oakley/internal/dataplane/xfrm/wire"
+)
+
+// kernel is who answers: the real one, or a test's.
+type kernel interface {
+	// do sends a request and waits until it is done.
+	do(t wire.Type, data []byte) error
+	// ask sends a request and returns its one answer.
+	ask(t wire.Type, data []byte) ([]byte, error)
+	// dump lists a whole table.
+	dump(t wire.Type, data []byte, each func(b []byte) error) error
+	// pid is what the kernel calls us in messages about what we did.
+	pid() uint32
+	// listen opens a stream of events.
+	listen(groups ...wire.Group) (listener, error)
+	close() error
+}
+
+// listener is a stream of events. receive fails with ENOBUFS when some were lost
+// and goes on after that; any other error is its end.
+type listener interface {
+	receive() ([]message, error)
+	close() error
+}
+
+// message is an event.
+type message struct {
+	typ  wire.Type
+	pid  uint32 // who made it happen; 0: the kernel
+	data []byte
+}
+
+// sockets is the kernel of the network namespace of the thread that opened it.
+type sockets struct{ conn *netlink.Conn }
+
+func openKernel() (*sockets, error) {
+	conn, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	return &sockets{conn}, nil
+}
+
+func dial() (*netlink.Conn, error) {
+	conn, err := netlink.Dial(unix.NETLINK_XFRM, nil)
+	switch {
+	case errors.Is(err, unix.EPROTONOSUPPORT):
+		return nil, fmt.Errorf("this kernel has no XFRM (module xfrm_user): %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("talking to the kernel's IPsec: %w", err)
+	}
+	_ = conn.SetOption(netlink.ExtendedAcknowledge, true) // old kernels give numbers alone
+	return conn, nil
+}
+
+func (s *sockets) do(t wire.Type, data []byte) error {
+	_, err := s.conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(t), Flags: netlink.Request | netlink.Acknowledge},
+		Data:   data,
+	})
+	return err
+}
+
+func (s *sockets) ask(t wire.Type, data []byte) ([]byte, error) {
+	answers, err := s.conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: netlink.HeaderType(t), Flags: netlink.Request},
+		Data:   data,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(answers) == 0 {
+		return nil, fmt.Errorf("the kernel answers %s with nothing", t)
+	}
+	return answers[0].Data, nil
+}
+
+// dumpTries is how often a dump begins anew that changed under it.
+const dumpTries = 3
+
+func (s *sockets) dump(t wire.Type, data []byte, each func(b []byte) error) error {
+	var all []netlink.Message
+	for range dumpTries {
+		var err error
+		all, err = s.conn.Execute(netlink.Message{
+			Header: netlink.Header{Type: netlink.HeaderType(t), Flags: netlink.Request | netlink.Dump},
+			Data:   data,
+		})
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(all, func(m netlink.Message) bool { return m.Header.Flags&netlink.DumpInterrupted != 0 }) {
+			break
+		}
+	}
+	for i := range all {
+		if err := each(all[i].Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sockets) pid() uint32 { return s.conn.PID() }
+
+func (s *sockets) close() error { return s.conn.Close() }
+
+// eventBuffer is what may wait for us, in bytes: an acquire takes less than 1
+// KiB of it, so ten thousand fit.
+const eventBuffer = 16 << 20
+
+func (s *sockets) listen(groups ...wire.Group) (listener, error) {
+	conn, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	if raw, err := conn.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { // without CAP_NET_ADMIN there is less room
+			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, eventBuffer) != nil {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, eventBuffer)
+			}
+		})
+	}
+	for _, g := range groups {
+		if err := conn.JoinGroup(uint32(g)); err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("listening to the kernel's IPsec: %w", err)
+		}
+	}
+	return &events{conn}, nil
+}
+
+type events struct{ conn *netlink.Conn }
+
+func (e *events) receive() ([]message, error) {
+	msgs, err := e.conn.Receive()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]message, 0, len(msgs))
+	for _, m := range msgs {
+		all = append(all, message{wire.Type(m.Header.Type), m.Header.PID, m.Data})
+	}
+	return all, nil
+}
+
+func (e *events) close() error { return e.conn.Close() }

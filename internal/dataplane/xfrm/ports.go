@@ -1,0 +1,286 @@
+package xfrm
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"oakley/internal/dataplane"
+)
+
+const (
+	markerLen = 4    // the non-ESP marker of RFC 3948 section 2.2
+	keepalive = 0xff // section 2.3
+	ikeQueue  = 256  // datagrams that wait for IKE to read them
+)
+
+// ports are the sockets of the encapsulation port. The kernel takes ESP out of
+// what comes to them, whether IKE reads or not.
+type ports struct {
+	socks []*port
+
+	mu    sync.RWMutex
+	conns map[netip.Addr]*encapConn
+}
+
+// port is one socket.
+type port struct {
+	local netip.AddrPort
+	conn  *net.UDPConn
+}
+
+// open opens the sockets, in the network namespace of this thread.
+func (t *ports) open(p *Plane) error {
+	for _, a := range p.opt.Local {
+		s, err := openPort(netip.AddrPortFrom(a, p.opt.EncapPort))
+		if err != nil && a.IsUnspecified() && len(p.opt.Local) > 1 && errors.Is(err, unix.EAFNOSUPPORT) {
+			p.log.Info("no outer addresses of a family that this kernel does not have", "address", a)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		t.socks = append(t.socks, s)
+	}
+	if len(t.socks) == 0 {
+		return errors.New("no socket could be opened: the kernel has neither IPv4 nor IPv6")
+	}
+	return nil
+}
+
+func openPort(local netip.AddrPort) (*port, error) {
+	v6 := local.Addr().Is6()
+	network := "udp4"
+	if v6 {
+		network = "udp6"
+	}
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var inner error
+		err := c.Control(func(fd uintptr) { inner = prepare(int(fd), v6) })
+		return errors.Join(err, inner)
+	}}
+	c, err := lc.ListenPacket(context.Background(), network, local.String())
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, fmt.Errorf("UDP port %d on %s: another program has it: is an IKE daemon running already? (ss -lunp shows who): %w", local.Port(), local.Addr(), err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("UDP port %d on %s: %w", local.Port(), local.Addr(), err)
+	}
+	return &port{local, c.(*net.UDPConn)}, nil
+}
+
+func prepare(fd int, v6 bool) error {
+	level, info := unix.IPPROTO_IP, unix.IP_PKTINFO
+	if v6 {
+		level, info = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return fmt.Errorf("setting IPV6_V6ONLY: %w", err)
+		}
+	} else if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT); err != nil {
+		return fmt.Errorf("setting IP_MTU_DISCOVER: %w", err)
+	}
+	if err := unix.SetsockoptInt(fd, level, info, 1); err != nil {
+		return fmt.Errorf("asking for the address to which datagrams come: %w", err)
+	}
+	if err := Bypass(fd, v6); err != nil {
+		return err
+	}
+	return takeESP(fd)
+}
+
+// start begins to read.
+func (t *ports) start(p *Plane) {
+	for _, s := range t.socks {
+		p.wg.Go(func() { t.read(s) })
+	}
+}
+
+func (t *ports) close() {
+	for _, s := range t.socks {
+		s.conn.Close()
+	}
+	t.mu.Lock()
+	conns := t.conns
+	t.conns = nil
+	t.mu.Unlock()
+	for _, c := range conns {
+		c.once.Do(func() { close(c.done) })
+	}
+}
+
+// read hands datagrams to those who asked for them.
+func (t *ports) read(s *port) {
+	buf, oob := make([]byte, 65536), make([]byte, 256)
+	for {
+		n, m, _, from, err := s.conn.ReadMsgUDPAddrPort(buf, oob)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil || n <= markerLen || binary.BigEndian.Uint32(buf) != 0 {
+			continue // an error of ICMP's, or nothing of IKE's
+		}
+		local := s.local
+		if a, ok := destination(oob[:m]); ok {
+			local = netip.AddrPortFrom(a, local.Port())
+		}
+		t.deliver(buf[markerLen:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), local)
+	}
+}
+
+// destination is the address to which a datagram came.
+func destination(oob []byte) (netip.Addr, bool) {
+	for len(oob) > 0 {
+		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
+		if err != nil {
+			return netip.Addr{}, false
+		}
+		switch {
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= 12:
+			return netip.AddrFrom4([4]byte(data[8:12])), true
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= 16:
+			return netip.AddrFrom16([16]byte(data[:16])), true
+		}
+		oob = rest
+	}
+	return netip.Addr{}, false
+}
+
+// deliver hands a datagram to its reader; one that does not keep up loses it, as
+// a full socket would.
+func (t *ports) deliver(b []byte, remote, local netip.AddrPort) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	c := t.conns[local.Addr()]
+	if c == nil && local.Addr().Is4() {
+		c = t.conns[netip.IPv4Unspecified()]
+	} else if c == nil {
+		c = t.conns[netip.IPv6Unspecified()]
+	}
+	if c == nil || len(c.queue) == cap(c.queue) {
+		return
+	}
+	select {
+	case c.queue <- ikeDatagram{slices.Clone(b), remote, local}:
+	default:
+	}
+}
+
+type ikeDatagram struct {
+	data          []byte
+	remote, local netip.AddrPort
+}
+
+// encapConn is the IKE side of the encapsulation port.
+type encapConn struct {
+	t     *ports
+	s     *port
+	local netip.AddrPort
+	queue chan ikeDatagram
+	done  chan struct{}
+	once  sync.Once
+}
+
+// EncapConn gives the IKE side of the encapsulation port on one local address,
+// or, for the unspecified one, on all that have no reader of their own.
+func (p *Plane) EncapConn(ctx context.Context, local netip.AddrPort) (dataplane.IKEConn, error) {
+	if err := p.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer p.mu.Unlock()
+	if local.Port() != p.opt.EncapPort {
+		return nil, fmt.Errorf("IKE on port %d: the data plane has UDP port %d: %w", local.Port(), p.opt.EncapPort, dataplane.ErrUnsupported)
+	}
+	s := p.ports.on(local.Addr())
+	if s == nil {
+		return nil, fmt.Errorf("IKE on port %d: the data plane does not listen on %s", local.Port(), local.Addr())
+	}
+	t := &p.ports
+	c := &encapConn{t: t, s: s, local: local, queue: make(chan ikeDatagram, ikeQueue), done: make(chan struct{})}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conns[local.Addr()] != nil {
+		return nil, fmt.Errorf("IKE on %s is read already: %w", local, dataplane.ErrExists)
+	}
+	if t.conns == nil {
+		t.conns = map[netip.Addr]*encapConn{}
+	}
+	t.conns[local.Addr()] = c
+	return c, nil
+}
+
+// on is the socket that has an address.
+func (t *ports) on(a netip.Addr) *port {
+	var all *port
+	for _, s := range t.socks {
+		if s.local.Addr() == a {
+			return s
+		}
+		if s.local.Addr().IsUnspecified() && s.local.Addr().Is4() == a.Is4() {
+			all = s
+		}
+	}
+	return all
+}
+
+func (c *encapConn) ReadFrom(b []byte) (n int, remote, local netip.AddrPort, err error) {
+	select {
+	case d := <-c.queue:
+		return copy(b, d.data), d.remote, d.local, nil
+	case <-c.done:
+		return 0, netip.AddrPort{}, netip.AddrPort{}, net.ErrClosed
+	}
+}
+
+func (c *encapConn) WriteTo(b []byte, local, remote netip.AddrPort) error {
+	return c.write(append(make([]byte, markerLen, markerLen+len(b)), b...), local, remote)
+}
+
+func (c *encapConn) Keepalive(local, remote netip.AddrPort) error {
+	return c.write([]byte{keepalive}, local, remote)
+}
+
+func (c *encapConn) write(b []byte, local, remote netip.AddrPort) error {
+	if remote.Addr().Is4() != c.s.local.Addr().Is4() {
+		return fmt.Errorf("the socket on %s cannot send to %s: another address family", c.local, remote)
+	}
+	select {
+	case <-c.done:
+		return net.ErrClosed
+	default:
+	}
+	if _, _, err := c.s.conn.WriteMsgUDPAddrPort(b, source(local.Addr()), remote); err != nil {
+		return fmt.Errorf("sending %d bytes to %s: %w", len(b), remote, err)
+	}
+	return nil
+}
+
+// source is the control message that says from which address to send.
+func source(a netip.Addr) []byte {
+	switch {
+	case !a.IsValid() || a.IsUnspecified():
+		return nil
+	case a.Is4():
+		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: a.As4()})
+	}
+	return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: a.As16()})
+}
+
+func (c *encapConn) LocalAddr() netip.AddrPort { return c.local }
+
+func (c *encapConn) Close() error {
+	c.once.Do(func() { close(c.done) })
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	if c.t.conns[c.local.Addr()] == c {
+		delete(c.t.conns, c.local.Addr())
+	}
+	return nil
+}
