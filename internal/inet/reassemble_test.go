@@ -384,3 +384,34 @@ func FuzzReassembler(f *testing.F) {
 		}
 	})
 }
+
+// FuzzHeaders gives bytes to what reads headers: nothing panics, and what is
+// found lies in the packet.
+func FuzzHeaders(f *testing.F) {
+	f.Add(whole(false, 1, []byte{7, 7, 4, 0, 0, 0, 0, 0}, 0, 30), 100)
+	f.Add(whole(true, 1, []byte{17, 0, 1, 4, 0, 0, 0, 0}, HopByHop, 300), 120)
+	f.Add(pieces(f, whole(true, 1, nil, 0, 300), 136, 5)[0], 130)
+	f.Fuzz(func(t *testing.T, pkt []byte, size int) {
+		for _, find := range []func([]byte) (Spot, bool){Payload, Last} {
+			if s, ok := find(pkt); ok && (s.At > len(pkt) || s.Next >= len(pkt)) {
+				t.Fatalf("%+v of %d bytes", s, len(pkt))
+			}
+		}
+		Quoted(pkt)
+		Atomic(bytes.Clone(pkt))
+		if size < 0 || size > 65535 {
+			return
+		}
+		for at, rounds := 0, 0; at >= 0 && rounds < 70000; rounds++ {
+			buf := make([]byte, size)
+			n, next := Fragment(buf, pkt, at, 1)
+			if n == 0 {
+				break
+			}
+			if next >= 0 && next <= at {
+				t.Fatal("no way forward")
+			}
+			at = next
+		}
+	})
+}

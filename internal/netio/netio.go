@@ -53,6 +53,8 @@ type RawOptions struct {
 	Mark  uint32
 	// Whole: what is sent has its own IP header, and nothing is received.
 	Whole bool
+	// Only is, of ICMPv6, the type of messages that are received; 0: all.
+	Only uint8
 }
 
 // ErrClosed is returned by Recv when the socket was closed.

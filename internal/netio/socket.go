@@ -70,6 +70,20 @@ func (Host) OpenRaw(o RawOptions) (Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Only != 0 {
+		// A set bit keeps a type out (RFC 3542 section 3.2).
+		var f unix.ICMPv6Filter
+		for i := range f.Data {
+			f.Data[i] = ^uint32(0)
+		}
+		f.Data[o.Only>>5] &^= 1 << (o.Only & 31)
+		if err := s.control(func(fd int) error {
+			return unix.SetsockoptICMPv6Filter(fd, unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &f)
+		}); err != nil {
+			s.Close()
+			return nil, &OpenError{What: what, Hint: hint(err), Err: fmt.Errorf("setting ICMPV6_FILTER: %w", err)}
+		}
+	}
 	s.strip = !s.v6
 	s.gsoOff.Store(true)
 	return s, nil

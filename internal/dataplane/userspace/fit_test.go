@@ -85,18 +85,18 @@ func fits(t *testing.T, s *scene, coats []coat, out6, in6 bool, path int) {
 	sel := ipsec.Selector{Src: netip.PrefixFrom(src, src.BitLen()), Dst: netip.PrefixFrom(dst, dst.BitLen())}
 	sa := s.wear(1, out6, sel, coats...)
 	most := int(sa.most.Load())
-	left := s.send(datagram(src, dst, most, true))
+	s.send(datagram(src, dst, most, true))
 	s.settle()
-	left = s.net.kept
+	left := s.net.kept
 	if len(left) != 1 || left[0].size() > path || left[0].size() < path-16 {
 		t.Fatalf("path %d: a packet of %d bytes left as %d of %v bytes", path, most, len(left), sizes(left))
 	}
 	if out4 := !out6; out4 && left[0].whole && dontFrag(left[0].data) != (!in6 || coats[0].mode == ipsec.Transport) {
 		t.Errorf("path %d: mark not to fragment: %t", path, dontFrag(left[0].data))
 	}
-	got := s.come(left)
+	s.come(left)
 	s.settle()
-	if got = s.dev.kept; len(got) != 1 || len(got[0]) != most {
+	if got := s.dev.kept; len(got) != 1 || len(got[0]) != most {
 		t.Fatalf("path %d: %d packets came out of what fits exactly; drops %v", path, len(got), s.p.drops.read())
 	}
 	s.now += int64(icmpEvery)

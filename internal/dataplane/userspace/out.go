@@ -205,10 +205,11 @@ func (w *outWork) route(buf []byte, n int, now int64) ipsec.Drop {
 // protect seals the packet at buf[off:][:n] and queues it, or leaves it to the
 // workers.
 func (p *Plane) protect(s *sender, sa *outSA, buf []byte, off, n int, version uint8, now int64) {
-	if n > int(sa.most.Load()) && p.tooLong(s, sa, buf[off:][:n], now) {
+	long := n > int(sa.most.Load())
+	if long && p.tooLong(s, sa, buf[off:][:n], now) {
 		return
 	}
-	if !sa.plain.Load() {
+	if !sa.plain.Load() || long && sa.divided() {
 		p.wrap(s, sa, buf[off:][:n], now)
 		return
 	}

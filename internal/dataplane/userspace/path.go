@@ -17,7 +17,7 @@ const outerOverhead = 73
 const narrowest = 296
 
 // pathAge is for how long the length of a path is not asked for again.
-const pathAge = 10 * time.Second
+const pathAge = time.Second
 
 // openProbe opens what tells how long outer packets may be. Without it the option
 // alone counts.
@@ -35,9 +35,10 @@ func (p *Plane) openProbe() {
 }
 
 // pathTo is the longest packet, in bytes, that is sent to an address in one
-// piece: Options.OuterMTU, or what the first link takes when that is less.
+// piece: Options.OuterMTU, or what the first link takes when that is less, or what a
+// router has said.
 func (p *Plane) pathTo(to netip.Addr) int {
-	path := p.opt.OuterMTU
+	path := p.paths.get(to, p.opt.OuterMTU, time.Now().UnixNano())
 	if p.probe == nil {
 		return path
 	}

@@ -147,9 +147,12 @@ type Plane struct {
 	dev tun.Device
 	sys System
 
-	links []*link // sockets
-	plain [2]netio.Conn
-	probe netio.Probe // nil: Options.OuterMTU is all we know
+	links     []*link // sockets
+	plain     [2]netio.Conn
+	probe     netio.Probe // nil: Options.OuterMTU is all we know
+	news      netio.Conn  // of IPv6 paths; nil: there is none
+	paths     learnt
+	newsLimit limiter
 
 	sad ipsec.SAD[inSA]
 	spd ipsec.SPD[flow]
@@ -220,6 +223,9 @@ func New(o Options) (*Plane, error) {
 	for _, l := range p.links {
 		p.wg.Go(func() { p.inLoop(l) })
 	}
+	if p.news != nil {
+		p.wg.Go(p.newsLoop)
+	}
 	return p, nil
 }
 
@@ -242,6 +248,7 @@ func (p *Plane) open() (err error) {
 	}
 	p.openPlain()
 	p.openProbe()
+	p.openNews()
 	if p.dev == nil {
 		p.dev, err = tun.Open(tun.Options{Name: p.opt.TUN, MTU: p.opt.MTU, Offload: !p.opt.NoTUNOffload})
 		if err != nil {
@@ -358,6 +365,9 @@ func (p *Plane) release() error {
 	}
 	if p.probe != nil {
 		errs = append(errs, p.probe.Close())
+	}
+	if p.news != nil {
+		errs = append(errs, p.news.Close())
 	}
 	for _, c := range p.plain {
 		if c != nil {

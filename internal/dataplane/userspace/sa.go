@@ -308,6 +308,10 @@ func (sa *outSA) setPlain(df DF) {
 	sa.plain.Store(isPlain(&sa.sa, sa.at) && (df == DFClear || sa.sa.Src.Is6()))
 }
 
+// divided tells whether packets that are too long for the path are fragmented here
+// and not by the kernel, which hears of narrow IPv6 paths for UDP alone.
+func (sa *outSA) divided() bool { return sa.sa.Src.Is6() && sa.sa.Encap == nil }
+
 func isPlain(sa *ipsec.SA, at ipsec.Place) bool {
 	return sa.ID.Proto == ipsec.ProtoESP && sa.Mode == ipsec.Tunnel && !bundled(at)
 }

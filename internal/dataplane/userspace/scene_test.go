@@ -103,24 +103,23 @@ type scene struct {
 }
 
 var (
-	us6, peer6     = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
-	nearNet        = netip.MustParsePrefix("10.1.0.0/16")
-	farNet         = netip.MustParsePrefix("10.2.0.0/16")
-	nearNet6       = netip.MustParsePrefix("fd01::/64")
-	farNet6        = netip.MustParsePrefix("fd02::/64")
-	nearest        = netip.MustParseAddr("10.1.0.2")
-	farthest       = netip.MustParseAddr("10.2.0.2")
-	nearest6       = netip.MustParseAddr("fd01::2")
-	farthest6      = netip.MustParseAddr("fd02::2")
-	bg             = context.Background()
-	sceneMTU       = 1400
-	sceneLocals    = []netip.Addr{benchUs, us6, benchPeer, peer6}
-	sceneClockBase = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+	us6, peer6  = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+	nearNet     = netip.MustParsePrefix("10.1.0.0/16")
+	farNet      = netip.MustParsePrefix("10.2.0.0/16")
+	nearNet6    = netip.MustParsePrefix("fd01::/64")
+	farNet6     = netip.MustParsePrefix("fd02::/64")
+	nearest     = netip.MustParseAddr("10.1.0.2")
+	farthest    = netip.MustParseAddr("10.2.0.2")
+	nearest6    = netip.MustParseAddr("fd01::2")
+	farthest6   = netip.MustParseAddr("fd02::2")
+	bg          = context.Background()
+	sceneMTU    = 1400
+	sceneLocals = []netip.Addr{benchUs, us6, benchPeer, peer6}
 )
 
 func newScene(t testing.TB, o Options) *scene {
 	t.Helper()
-	s := &scene{t: t, net: &tape{}, dev: &mouth{hole: hole{done: make(chan struct{})}, mtu: sceneMTU}, now: sceneClockBase, in: map[*link]*inWork{}}
+	s := &scene{t: t, net: &tape{}, dev: &mouth{hole: hole{done: make(chan struct{})}, mtu: sceneMTU}, now: time.Now().UnixNano(), in: map[*link]*inWork{}}
 	if o.MTU != 0 {
 		s.dev.mtu = o.MTU
 	}
