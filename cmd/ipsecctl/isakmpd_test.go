@@ -97,8 +97,8 @@ esp tunnel from 192.0.2.2 to 198.51.100.2 spi 0x... enc aes-128-gcm
 	for _, want := range []string{
 		` addflow flow esp in from 10\.2\.0\.0/24 to 10\.1\.0\.0/24 peer 198\.51\.100\.2 .* \(pid \d+\)$`,
 		` getspi in esp to 192\.0\.2\.2 spi 0x[0-9a-f]{8} \(pid \d+\)$`,
-		` add in esp tunnel from 198\.51\.100\.2 to 192\.0\.2\.2 spi 0x[0-9a-f]{8} enc aes-gcm \(pid \d+\)$`,
-		` add out esp tunnel from 192\.0\.2\.2 to 198\.51\.100\.2 spi 0x[0-9a-f]{8} enc aes-gcm \(pid \d+\)$`,
+		` add in esp tunnel from 198\.51\.100\.2 to 192\.0\.2\.2 spi 0x[0-9a-f]{8} enc aes-128-gcm \(pid \d+\)$`,
+		` add out esp tunnel from 192\.0\.2\.2 to 198\.51\.100\.2 spi 0x[0-9a-f]{8} enc aes-128-gcm \(pid \d+\)$`,
 		` delete out esp to 198\.51\.100\.2 spi 0x[0-9a-f]{8} \(pid \d+\)$`,
 		` flush SAs and flows made by isakmpd \(pid \d+\)$`,
 	} {

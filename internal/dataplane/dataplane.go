@@ -80,7 +80,21 @@ type Info struct {
 type Query struct {
 	Owner ipsec.Owner
 	Keys  bool // with their keys, for people who may see them
+	Only  Part
 }
+
+// Part is a part of a data plane's state.
+type Part uint8
+
+// Parts.
+const (
+	Everything Part = iota
+	SAs
+	Flows
+)
+
+// Has tells whether a query wants part, which is SAs or Flows.
+func (q Query) Has(part Part) bool { return q.Only == Everything || q.Only == part }
 
 // SPIRequest asks for an incoming SPI.
 type SPIRequest struct {

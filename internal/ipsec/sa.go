@@ -122,6 +122,7 @@ type SA struct {
 	Encap    *Encap // nil: raw IP protocol
 	Cipher   Cipher
 	Key      []byte // salt not counted
+	KeyLen   int    // bytes of Key where Key itself is left out, as in dumps; else of no meaning
 	Salt     []byte
 	Auth     Auth
 	AuthKey  []byte
@@ -148,6 +149,22 @@ type SA struct {
 	// 3.1.2). Invalid addresses: no such correction.
 	NATOA NATOA
 	IDs
+}
+
+// Public is a copy without keys, for people to look at.
+func (sa *SA) Public() SA {
+	c := *sa
+	c.KeyLen = sa.KeyBytes()
+	c.Key, c.Salt, c.AuthKey = nil, nil, nil
+	return c
+}
+
+// KeyBytes is the length of the cipher's key, whether or not it is there.
+func (sa *SA) KeyBytes() int {
+	if len(sa.Key) > 0 {
+		return len(sa.Key)
+	}
+	return sa.KeyLen
 }
 
 // Place is an SA's place among SAs that are applied together to every packet.

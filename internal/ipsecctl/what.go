@@ -60,11 +60,10 @@ func (c *Command) options() show.Options {
 	return show.Options{Verbose: c.Verbose, Keys: c.Keys, Now: c.Now}
 }
 
-// dump asks for everything, keys included: an algorithm's name tells the length
-// of its key. They are printed for those alone who ask.
-func dump(ctx context.Context, p Plane) (st dataplane.State, err error) {
+// dump asks for what is to be printed, with keys for those alone who want them.
+func (c *Command) dump(ctx context.Context, p Plane, part dataplane.Part) (st dataplane.State, err error) {
 	err = within(ctx, func(ctx context.Context) error {
-		st, err = p.Dump(ctx, dataplane.Query{Keys: true})
+		st, err = p.Dump(ctx, dataplane.Query{Keys: c.Keys, Only: part})
 		return err
 	})
 	show.SortFlows(st.Flows)
@@ -73,7 +72,7 @@ func dump(ctx context.Context, p Plane) (st dataplane.State, err error) {
 }
 
 func (c *Command) flows(ctx context.Context, p Plane, w *printer) error {
-	st, err := dump(ctx, p)
+	st, err := c.dump(ctx, p, dataplane.Flows)
 	if err != nil {
 		return err
 	}
@@ -91,7 +90,7 @@ func (c *Command) printFlows(st *dataplane.State, w *printer) {
 }
 
 func (c *Command) sas(ctx context.Context, p Plane, w *printer) error {
-	st, err := dump(ctx, p)
+	st, err := c.dump(ctx, p, dataplane.SAs)
 	if err != nil {
 		return err
 	}
@@ -112,7 +111,7 @@ func (c *Command) printSAs(st *dataplane.State, w *printer) {
 }
 
 func (c *Command) all(ctx context.Context, p Plane, w *printer) error {
-	st, err := dump(ctx, p)
+	st, err := c.dump(ctx, p, dataplane.Everything)
 	if err != nil {
 		return err
 	}
@@ -130,7 +129,7 @@ func (c *Command) all(ctx context.Context, p Plane, w *printer) error {
 }
 
 func (c *Command) encap(ctx context.Context, p Plane, w *printer) error {
-	st, err := dump(ctx, p)
+	st, err := c.dump(ctx, p, dataplane.Everything)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func saLine(sa *ipsec.SA) string {
 		b.WriteString(" auth " + Auth(sa.Auth))
 	}
 	if esp {
-		b.WriteString(" enc " + Cipher(sa.Cipher, len(sa.Key)))
+		b.WriteString(" enc " + Cipher(sa.Cipher, sa.KeyBytes()))
 	}
 	if sa.ID.Proto == ipsec.ProtoIPComp {
 		b.WriteString(" comp " + sa.Comp.String())

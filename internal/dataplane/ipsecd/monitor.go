@@ -163,8 +163,7 @@ func flowMessages(m dataplane.Message, changes []ipsec.FlowChange) iter.Seq[*dat
 
 // withoutKeys is what may be shown of an SA.
 func withoutKeys(sa *ipsec.SA) *ipsec.SA {
-	c := *sa
-	c.Key, c.Salt, c.AuthKey = nil, nil, nil
+	c := sa.Public()
 	c.Flow, c.Conn = ipsec.FlowID(cut(string(c.Flow))), cut(c.Conn)
 	c.LocalID, c.RemoteID = cut(c.LocalID), cut(c.RemoteID)
 	return &c

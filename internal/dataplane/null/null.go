@@ -122,9 +122,7 @@ func (p *Plane) AddSA(ctx context.Context, sa *ipsec.SA) error {
 	if _, ok := p.sas[sa.ID]; ok {
 		return dataplane.ErrExists
 	}
-	c := *sa
-	c.Key, c.AuthKey, c.Salt = nil, nil, nil
-	p.sas[sa.ID] = ipsec.SAState{SA: c, Added: p.opt.Now()}
+	p.sas[sa.ID] = ipsec.SAState{SA: sa.Public(), Added: p.opt.Now()}
 	delete(p.held, reserved{sa.ID.Proto, sa.ID.SPI})
 	return nil
 }
@@ -225,13 +223,13 @@ func (p *Plane) Dump(ctx context.Context, q dataplane.Query) (dataplane.State, e
 	o := q.Owner
 	var s dataplane.State
 	for _, st := range p.sas {
-		if o == ipsec.OwnerAny || st.SA.Owner == o {
+		if q.Has(dataplane.SAs) && (o == ipsec.OwnerAny || st.SA.Owner == o) {
 			s.SAs = append(s.SAs, st)
 		}
 	}
 	slices.SortFunc(s.SAs, func(a, b ipsec.SAState) int { return int(int64(a.SA.ID.SPI) - int64(b.SA.ID.SPI)) })
 	for _, id := range slices.Sorted(maps.Keys(p.flows)) {
-		if f := p.flows[id]; o == ipsec.OwnerAny || f.Owner == o {
+		if f := p.flows[id]; q.Has(dataplane.Flows) && (o == ipsec.OwnerAny || f.Owner == o) {
 			s.Flows = append(s.Flows, f)
 		}
 	}

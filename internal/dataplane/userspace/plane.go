@@ -388,31 +388,41 @@ func (p *Plane) Dump(ctx context.Context, q dataplane.Query) (dataplane.State, e
 		return dataplane.State{}, dataplane.ErrClosed
 	}
 	p.expireFragments()
-	o := q.Owner
 	s := dataplane.State{Drops: p.drops.read()}
 	s.Off = p.off.list()
+	if q.Has(dataplane.SAs) {
+		s.SAs = p.dumpSAs(q)
+	}
+	if !q.Has(dataplane.Flows) {
+		return s, nil
+	}
+	for f := range p.spd.All() {
+		if owned(f.Owner, q.Owner) {
+			s.Flows = append(s.Flows, f)
+		}
+	}
+	return s, nil
+}
+
+// dumpSAs lists them, the oldest first. Called with mu held.
+func (p *Plane) dumpSAs(q dataplane.Query) (all []ipsec.SAState) {
 	for _, sa := range p.in {
-		if owned(sa.sa.Owner, o) {
-			s.SAs = append(s.SAs, sa.state(q.Keys))
+		if owned(sa.sa.Owner, q.Owner) {
+			all = append(all, sa.state(q.Keys))
 		}
 	}
 	for _, sa := range p.out {
-		if owned(sa.sa.Owner, o) {
-			s.SAs = append(s.SAs, sa.state(q.Keys))
+		if owned(sa.sa.Owner, q.Owner) {
+			all = append(all, sa.state(q.Keys))
 		}
 	}
-	slices.SortFunc(s.SAs, func(a, b ipsec.SAState) int {
+	slices.SortFunc(all, func(a, b ipsec.SAState) int {
 		if c := a.Added.Compare(b.Added); c != 0 {
 			return c
 		}
 		return int(int64(a.SA.ID.SPI) - int64(b.SA.ID.SPI))
 	})
-	for f := range p.spd.All() {
-		if owned(f.Owner, o) {
-			s.Flows = append(s.Flows, f)
-		}
-	}
-	return s, nil
+	return all
 }
 
 // Enable switches a protocol on or off as a whole.

@@ -318,8 +318,7 @@ func isPlain(sa *ipsec.SA, at ipsec.Place) bool {
 
 // copyOf copies sa; without keys nothing secret is in the copy.
 func copyOf(sa *ipsec.SA, keys bool) ipsec.SA {
-	c := *sa
-	c.Key, c.Salt, c.AuthKey = nil, nil, nil
+	c := sa.Public()
 	if keys {
 		c.Key, c.Salt, c.AuthKey = slices.Clone(sa.Key), slices.Clone(sa.Salt), slices.Clone(sa.AuthKey)
 	}
