@@ -30,3 +30,11 @@ func (p *Plane) HasLeftovers() bool {
 	defer k.mu.Unlock()
 	return len(k.oldRules)+len(k.oldRoutes) > 0 || k.filter != nil && k.filter.hasOld()
 }
+
+// NewSystem is what a plane does to its host, without the plane.
+func NewSystem(o Options, dev string) (System, error) {
+	if err := o.defaults(); err != nil {
+		return nil, err
+	}
+	return newKernel(&o, dev)
+}
