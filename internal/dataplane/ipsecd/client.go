@@ -269,22 +269,35 @@ func (p *Client) pages(ctx context.Context, r *request, each func(*answer)) erro
 	if err != nil {
 		return err
 	}
-	for {
-		select {
-		case a := <-ch:
-			if a.Error != "" {
-				return &remoteError{a.Error, a.Kind}
-			}
-			each(a)
-			if !a.More {
-				return nil
-			}
-		case <-ctx.Done():
-			p.forget(r.ID, ch)
-			return fmt.Errorf("the data plane at %s did not answer to %s: %w", p.path, r.Op, ctx.Err())
-		case <-p.done:
-			return p.why()
+	for more := true; more; {
+		a, err := p.await(ctx, r, ch)
+		if err != nil {
+			return err
 		}
+		if a.Error != "" {
+			return &remoteError{a.Error, a.Kind}
+		}
+		each(a)
+		more = a.More
+	}
+	return nil
+}
+
+// await waits for one answer. One that came before the connection ended counts.
+func (p *Client) await(ctx context.Context, r *request, ch chan *answer) (*answer, error) {
+	select {
+	case a := <-ch:
+		return a, nil
+	case <-ctx.Done():
+		p.forget(r.ID, ch)
+		return nil, fmt.Errorf("the data plane at %s did not answer to %s: %w", p.path, r.Op, ctx.Err())
+	case <-p.done:
+	}
+	select {
+	case a := <-ch:
+		return a, nil
+	default:
+		return nil, p.why()
 	}
 }
 
@@ -309,7 +322,7 @@ func (p *Client) Close() error {
 		p.fail(dataplane.ErrClosed)
 		p.closed = p.c.Close()
 		if server > 0 {
-			p.await(server)
+			p.outlast(server)
 		}
 	})
 	p.wg.Wait()
@@ -327,8 +340,8 @@ func (p *Client) empty() bool {
 	return err == nil && len(st.SAs)+len(st.Flows) == 0
 }
 
-// await waits for a process to end. Another client may come and keep it.
-func (p *Client) await(pid int) {
+// outlast waits for a process to end. Another client may come and keep it.
+func (p *Client) outlast(pid int) {
 	end := time.Now().Add(farewell)
 	for unix.Kill(pid, 0) == nil && time.Now().Before(end) {
 		time.Sleep(5 * time.Millisecond)
