@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -131,7 +132,7 @@ func TestSwitches(t *testing.T) {
 	if out := p.b.adm("show"); !strings.Contains(out, `"ipsecadm enable ah"`) {
 		t.Errorf("show does not say that AH is off:\n%s", out)
 	}
-	if _, err := p.a.Ping(p.b.addr[0], 1, 300*1e6); err == nil {
+	if _, err := p.a.Ping(p.b.addr[0], 1, 300*time.Millisecond); err == nil {
 		t.Error("AH is off, and carries packets")
 	}
 	p.b.adm("enable 51")
