@@ -2,6 +2,9 @@ package userspace
 
 import "oakley/internal/ipsec"
 
+// Tables is how many routing tables a plane may use.
+const Tables = tables
+
 // Crash ends the plane as kill -9 would: descriptors close, nothing is cleaned up.
 func (p *Plane) Crash() {
 	k := p.sys.(*kernel)

@@ -14,7 +14,8 @@ import (
 // share one rule for each local network, "from it, look into its table", and the
 // table has a route for each remote network. A packet for which the table of one
 // local network has no route goes on to the rules of others that contain it.
-// Numbers from Options.Table on:
+// What a packet costs grows with the number of local networks, then, and not with
+// that of flows. Numbers from Options.Table on, as they are needed:
 //
 //	first      flows with a protocol or ports, and flows for which no table was
 //	           left: a rule for each
@@ -22,7 +23,7 @@ import (
 //	           look into that have no source address yet
 //
 // IPv4 and IPv6 each have tables of their own under the same numbers.
-const tables = 256
+const tables = 1024
 
 // tableKey says what a table is for.
 type tableKey struct {
