@@ -137,6 +137,10 @@ func TestSwitches(t *testing.T) {
 	}
 	p.b.adm("enable 51")
 	p.traffic(lab.AH, 0, false)
+	p.b.adm("disable ah")
+	if out := p.b.adm("new ah -src %s -dst %s -spi 1009 -auth sha1 %s", p.a.addr[0], p.b.addr[0], key(t, "-key", 20, true)); !strings.Contains(out, "ah is switched off") {
+		t.Errorf("a new SA of a protocol that is off: %q", out)
+	}
 	p.both("disable esp")
 	p.both("enable esp")
 }

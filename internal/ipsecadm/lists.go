@@ -71,7 +71,7 @@ func (r *Runner) show(ctx context.Context, c Show) error {
 	}
 	for _, p := range st.Off {
 		if p != ipsec.ProtoAH || slices.ContainsFunc(st.SAs, func(s ipsec.SAState) bool { return s.SA.ID.Proto == p }) {
-			r.notice("%s is switched off as a whole: \"ipsecadm enable %s\" switches it on", protoName(p), protoName(p))
+			r.sayOff(p)
 		}
 	}
 	show.SortSAs(st.SAs)

@@ -33,9 +33,21 @@ func (r *Runner) newSA(ctx context.Context, c NewSA) error {
 	if c.Proxy.IsValid() && dir == ipsec.In {
 		sa.Selector = ipsec.Selector{Src: netip.PrefixFrom(c.Proxy, c.Proxy.BitLen()), Dst: everything(c.Proxy.Is4())}
 	}
-	err = r.Backend.AddSA(ctx, sa)
-	err = explain(err, "an SA is replaced by \"ipsecadm delspi\" and making it anew, or better by one with another -spi", dataplane.ErrExists)
-	return explain(err, fmt.Sprintf("\"ipsecadm new\" cannot have that on this data plane (%s)", r.Backend.Info().Name), dataplane.ErrUnsupported)
+	if err := r.Backend.AddSA(ctx, sa); err != nil {
+		err = explain(err, "an SA is replaced by \"ipsecadm delspi\" and making it anew, or better by one with another -spi", dataplane.ErrExists)
+		return explain(err, "the data plane is "+r.Backend.Info().Detail, dataplane.ErrUnsupported)
+	}
+	if slices.Contains(st.Off, c.Proto) { // or was: the first SA switches AH on
+		if st, err := r.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerManual}); err == nil && slices.Contains(st.Off, c.Proto) {
+			r.sayOff(c.Proto)
+		}
+	}
+	return nil
+}
+
+// sayOff tells that a protocol is switched off.
+func (r *Runner) sayOff(p ipsec.Proto) {
+	r.notice("%s is switched off as a whole: \"ipsecadm enable %s\" switches it on", protoName(p), protoName(p))
 }
 
 // sa is the SA without its mode and selector. There is no replay window: RFC 4303
