@@ -2,6 +2,7 @@ package userspace
 
 import (
 	"fmt"
+	"slices"
 
 	"oakley/internal/dataplane"
 	"oakley/internal/ipsec"
@@ -84,6 +85,11 @@ func linkIn(b *bundle[inSA]) {
 	if c := b.complete(); c != nil {
 		whole := append([]*inSA(nil), c...)
 		chain = &whole
+		if slices.ContainsFunc(c, func(sa *inSA) bool { return laborious(&sa.sa) }) {
+			for _, sa := range c {
+				sa.order.CompareAndSwap(nil, newLine())
+			}
+		}
 	}
 	for _, sa := range b.all {
 		if sa != nil {

@@ -85,18 +85,14 @@ func fits(t *testing.T, s *scene, coats []coat, out6, in6 bool, path int) {
 	sel := ipsec.Selector{Src: netip.PrefixFrom(src, src.BitLen()), Dst: netip.PrefixFrom(dst, dst.BitLen())}
 	sa := s.wear(1, out6, sel, coats...)
 	most := int(sa.most.Load())
-	s.send(datagram(src, dst, most, true))
-	s.settle()
-	left := s.net.kept
+	left := s.send(datagram(src, dst, most, true))
 	if len(left) != 1 || left[0].size() > path || left[0].size() < path-16 {
 		t.Fatalf("path %d: a packet of %d bytes left as %d of %v bytes", path, most, len(left), sizes(left))
 	}
 	if out4 := !out6; out4 && left[0].whole && dontFrag(left[0].data) != (!in6 || coats[0].mode == ipsec.Transport) {
 		t.Errorf("path %d: mark not to fragment: %t", path, dontFrag(left[0].data))
 	}
-	s.come(left)
-	s.settle()
-	if got := s.dev.kept; len(got) != 1 || len(got[0]) != most {
+	if got := s.come(left); len(got) != 1 || len(got[0]) != most {
 		t.Fatalf("path %d: %d packets came out of what fits exactly; drops %v", path, len(got), s.p.drops.read())
 	}
 	s.now += int64(icmpEvery)
@@ -115,9 +111,7 @@ func fits(t *testing.T, s *scene, coats []coat, out6, in6 bool, path int) {
 	// With nobody to stop it, it would have been too long.
 	sa.most.Store(65535)
 	sa.path.Store(65535)
-	s.send(pkt)
-	s.settle()
-	if left = s.net.kept; len(left) != 1 || left[0].size() <= path {
+	if left = s.send(pkt); len(left) != 1 || left[0].size() <= path {
 		t.Errorf("path %d: %d bytes would have fitted: %v", path, most+1, sizes(left))
 	}
 }
@@ -298,9 +292,7 @@ func TestPiecesBeforeProtection(t *testing.T) {
 				pkt := datagram(nearest, farthest, 3000+round, false)
 				pkt[5] = byte(round)
 				inet.Mend(pkt)
-				s.send(pkt)
-				s.settle()
-				left := s.net.kept
+				left := s.send(pkt)
 				if len(left) < 5 {
 					t.Fatalf("%v: %d packets left", coats, len(left))
 				}
@@ -310,7 +302,6 @@ func TestPiecesBeforeProtection(t *testing.T) {
 					}
 				}
 				s.come(left)
-				s.settle()
 				var got []byte
 				for _, p := range s.dev.kept {
 					var info ipsec.PacketInfo

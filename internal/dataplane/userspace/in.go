@@ -51,8 +51,9 @@ type inWork struct {
 	l     *link
 	batch *netio.RecvBatch
 	opened
-	job  *job
-	pace pace
+	job      *job
+	deferred bool // of a worker
+	pace     pace
 
 	// For packets that go through several steps.
 	room arena

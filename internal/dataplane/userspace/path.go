@@ -53,11 +53,15 @@ func (p *Plane) pathTo(to netip.Addr) int {
 func (p *Plane) measure(chain ...*outSA) {
 	head := chain[0]
 	path := p.pathTo(chain[len(chain)-1].remote.Load().Addr())
-	shrinks := false
+	shrinks, work := false, false
 	for _, sa := range chain {
 		shrinks = shrinks || sa.sa.ID.Proto == ipsec.ProtoIPComp
+		work = work || laborious(&sa.sa)
 	}
 	head.shrinks.Store(shrinks)
+	if work {
+		head.order.CompareAndSwap(nil, newLine())
+	}
 	head.path.Store(int32(path))
 	head.most.Store(int32(fit(chain, path)))
 }

@@ -66,6 +66,7 @@ type inSA struct {
 	remote atomic.Pointer[netip.AddrPort] // of a peer behind NAT; nil: raw
 	moved  limiter                        // Mapping events
 	line   *line                          // slow ciphers: the order of packets
+	order  atomic.Pointer[line]           // the same of packets that lose more than this SA
 }
 
 type outSA struct {
@@ -86,12 +87,19 @@ type outSA struct {
 	local    netip.AddrPort
 	remote   atomic.Pointer[netip.AddrPort]
 	line     *line
-	later    *time.Timer // of a deferred one; under Plane.mu
+	self     [1]*outSA
+	order    atomic.Pointer[line] // of what is dressed by workers; nil: nobody but who brings it does
+	later    *time.Timer          // of a deferred one; under Plane.mu
 }
 
 // slow tells whether a cipher is sealed by workers: all but the combined modes.
 func slow(c ipsec.Cipher) bool {
 	return c.Info().ICV == 0 && c != ipsec.CipherNull
+}
+
+// laborious tells whether an SA is work for the workers.
+func laborious(sa *ipsec.SA) bool {
+	return sa.ID.Proto == ipsec.ProtoIPComp || sa.ID.Proto == ipsec.ProtoESP && slow(sa.Cipher)
 }
 
 func (u *usage) init(p *Plane, sa *ipsec.SA) {
@@ -349,6 +357,9 @@ func (p *Plane) newIn(sa *ipsec.SA) (*inSA, error) {
 	}
 	n.at = sa.Bundle
 	n.setPlain()
+	if !n.plain.Load() && laborious(sa) {
+		n.order.Store(newLine())
+	}
 	if sa.Encap != nil {
 		r := sa.Encap.Remote
 		n.remote.Store(&r)
@@ -381,6 +392,7 @@ func (p *Plane) newOut(sa *ipsec.SA) (*outSA, error) {
 		return nil, err
 	}
 	n.at = sa.Bundle
+	n.self[0] = n
 	n.setPlain(p.opt.DF)
 	remote := netip.AddrPortFrom(sa.ID.Dst, 0)
 	if sa.Encap != nil {

@@ -220,6 +220,7 @@ func (s *scene) send(pkts ...[]byte) []outer {
 		}
 	}
 	s.out.flush()
+	s.settle()
 	return s.net.kept
 }
 
@@ -231,6 +232,7 @@ func (s *scene) come(pkts []outer) [][]byte {
 	for i := range pkts {
 		s.arrive(&pkts[i])
 	}
+	s.settle()
 	return s.dev.kept
 }
 
@@ -333,10 +335,10 @@ func (s *scene) fragmentsOf(pkt []byte, size int) (all [][]byte) {
 func (s *scene) settle() {
 	var lines []*line
 	for _, sa := range s.p.in {
-		lines = append(lines, sa.line)
+		lines = append(lines, sa.line, sa.order.Load())
 	}
 	for _, sa := range s.p.out {
-		lines = append(lines, sa.line)
+		lines = append(lines, sa.line, sa.order.Load())
 	}
 	for _, l := range lines {
 		for l != nil {

@@ -2,6 +2,7 @@ package userspace
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"oakley/internal/ah"
 	"oakley/internal/inet"
@@ -14,6 +15,10 @@ import (
 // a copy of it, whole with its IP header, loses one SA after the other. data is
 // what follows the IP or UDP header and proto says what it is.
 func (w *inWork) unwrap(first *inSA, proto ipsec.Proto, data []byte, m *netio.Received, now int64) (*inSA, ipsec.Drop) {
+	if l := first.order.Load(); l != nil && !w.deferred {
+		w.undressLater(first, l, proto, data, m)
+		return first, ipsec.DropNone
+	}
 	u := &w.unwrapping
 	*u = unwrapping{proto: proto}
 	if !w.whole(u, uint8(proto), data, m) {
@@ -49,6 +54,8 @@ type unwrapping struct {
 	proto  ipsec.Proto
 	done   [maxLayers]*inSA
 	n      int
+	marks  [maxLayers]mark // sequence numbers to be entered in their order
+	nmarks int
 	tunnel bool // an SA in tunnel mode was taken off, and its header not yet
 	dummy  bool
 	waits  bool // it was a fragment of what the next SA is to be taken off
@@ -114,7 +121,7 @@ func (w *inWork) peel(u *unwrapping, sa *inSA, m *netio.Received, now int64) ips
 	case ipsec.ProtoESP:
 		return w.peelESP(u, sa, s, m, now)
 	case ipsec.ProtoAH:
-		return w.peelAH(u, sa)
+		return w.peelAH(u, sa, m, now)
 	case ipsec.ProtoIPComp:
 		return w.peelIPComp(u, sa, s, m)
 	}
@@ -132,6 +139,36 @@ func (sa *inSA) number(low uint32) (seq uint64, ok bool) {
 	return seq, sa.window.Check(seq)
 }
 
+// mark is a sequence number of an authentic packet.
+type mark struct {
+	sa  *inSA
+	seq uint64
+}
+
+// arrived puts a sequence number into its window, or, for a worker, who may be ahead
+// of others, among those to be put there when it is the packet's turn. It is false
+// when another packet had the number.
+func (w *inWork) arrived(u *unwrapping, sa *inSA, seq uint64, from netip.AddrPort, now int64) bool {
+	if w.deferred {
+		u.marks[u.nmarks] = mark{sa, seq}
+		u.nmarks++
+		return true
+	}
+	return w.p.arrived(mark{sa, seq}, from, u.n == 0, now)
+}
+
+// arrived puts a sequence number into its window. A peer may be elsewhere now; the
+// outermost SA tells.
+func (p *Plane) arrived(k mark, from netip.AddrPort, outermost bool, now int64) bool {
+	if !k.sa.window.Update(k.seq) {
+		return false
+	}
+	if r := k.sa.remote.Load(); r != nil && outermost && *r != from && k.seq == k.sa.window.Top() {
+		p.mapping(k.sa, from, now)
+	}
+	return true
+}
+
 func (w *inWork) peelESP(u *unwrapping, sa *inSA, s inet.Spot, m *netio.Received, now int64) ipsec.Drop {
 	pkt := u.c.bytes()
 	_, low, ok := parseESP(pkt[s.At:])
@@ -146,11 +183,8 @@ func (w *inWork) peelESP(u *unwrapping, sa *inSA, s inet.Spot, m *netio.Received
 	if d != ipsec.DropNone {
 		return d
 	}
-	if !sa.window.Update(seq) {
+	if !w.arrived(u, sa, seq, m.Remote, now) {
 		return ipsec.DropReplay
-	}
-	if r := sa.remote.Load(); r != nil && u.n == 0 && *r != m.Remote && seq == sa.window.Top() {
-		w.p.mapping(sa, m.Remote, now)
 	}
 	if next == nextDummy {
 		u.dummy = true
@@ -168,7 +202,7 @@ func (w *inWork) peelESP(u *unwrapping, sa *inSA, s inet.Spot, m *netio.Received
 	return ipsec.DropNone
 }
 
-func (w *inWork) peelAH(u *unwrapping, sa *inSA) ipsec.Drop {
+func (w *inWork) peelAH(u *unwrapping, sa *inSA, m *netio.Received, now int64) ipsec.Drop {
 	pkt := u.c.bytes()
 	_, low, ok := ah.ParseHeader(pkt)
 	if !ok {
@@ -182,7 +216,7 @@ func (w *inWork) peelAH(u *unwrapping, sa *inSA) ipsec.Drop {
 	if d != ipsec.DropNone {
 		return d
 	}
-	if !sa.window.Update(seq) {
+	if !w.arrived(u, sa, seq, m.Remote, now) {
 		return ipsec.DropReplay
 	}
 	u.c.off += u.c.n - len(inner)

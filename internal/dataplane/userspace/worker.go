@@ -22,8 +22,11 @@ const (
 )
 
 type job struct {
+	line  *line
 	out   *outSA
 	in    *inSA
+	chain []*outSA // of what is to be dressed; nil: ESP in tunnel mode alone
+	from  *link    // of what is to be undressed; nil: ESP in tunnel mode alone
 	n     int
 	all   [jobSize]jobPacket
 	batch *netio.SendBatch
@@ -39,6 +42,7 @@ type jobPacket struct {
 	tos    uint8 // of the plain packet, or of the outer header
 	remote netip.AddrPort
 	drop   ipsec.Drop
+	layered
 }
 
 // line is the order of one SA's jobs.
@@ -50,10 +54,11 @@ type line struct {
 func newLine() *line { return &line{} }
 
 type pool struct {
-	p     *Plane
-	queue chan *job
-	done  chan struct{}
-	free  sync.Pool
+	p       *Plane
+	queue   chan *job
+	done    chan struct{}
+	free    sync.Pool
+	senders sync.Pool
 }
 
 func newPool(p *Plane) *pool {
@@ -61,6 +66,7 @@ func newPool(p *Plane) *pool {
 	w.free.New = func() any {
 		return &job{batch: netio.NewSendBatch(jobSize, true), opened: opened{pkts: make([][]byte, 0, jobSize)}}
 	}
+	w.senders.New = func() any { return newSender(p, jobSize) }
 	for range workers() {
 		p.wg.Go(w.run)
 	}
@@ -70,14 +76,21 @@ func newPool(p *Plane) *pool {
 func (w *pool) close() { close(w.done) }
 
 func (w *pool) run() {
+	var squeeze []byte
+	in := inWork{p: w.p, deferred: true}
 	for {
 		select {
 		case <-w.done:
 			return
 		case j := <-w.queue:
-			if j.out != nil {
+			switch {
+			case j.chain != nil:
+				j.dress(w.p, &squeeze)
+			case j.out != nil:
 				j.seal()
-			} else {
+			case j.from != nil:
+				j.undress(&in)
+			default:
 				j.open()
 			}
 			w.finish(j)
@@ -85,35 +98,29 @@ func (w *pool) run() {
 	}
 }
 
-func (w *pool) get() *job {
+// get is a new job in a line.
+func (w *pool) get(l *line) *job {
 	j := w.free.Get().(*job)
-	j.out, j.in, j.n, j.done = nil, nil, 0, false
+	j.line, j.out, j.in, j.chain, j.from, j.n, j.done = l, nil, nil, nil, nil, 0, false
 	return j
 }
 
-func (j *job) line() *line {
-	if j.out != nil {
-		return j.out.line
-	}
-	return j.in.line
-}
-
 // next is room for another packet of n bytes, with head and tail.
-func (j *job) next(n int) *jobPacket {
+func (j *job) next(head, n, tail int) *jobPacket {
 	k := &j.all[j.n]
 	j.n++
-	if need := headRoom + n + tailRoom; cap(k.room) < need {
+	if need := head + n + tail; cap(k.room) < need {
 		k.room = make([]byte, max(need, 2048))
 	}
 	k.room = k.room[:cap(k.room)]
-	k.data = k.room[headRoom:][:n]
+	k.data = k.room[head:][:n]
 	k.drop = ipsec.DropNone
 	return k
 }
 
 // submit hands a job over; false: the workers have enough to do.
 func (w *pool) submit(j *job) bool {
-	l := j.line()
+	l := j.line
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
@@ -127,7 +134,7 @@ func (w *pool) submit(j *job) bool {
 
 // finish sends what is finished at the head of j's line.
 func (w *pool) finish(j *job) {
-	l := j.line()
+	l := j.line
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	j.done = true
@@ -140,7 +147,14 @@ func (w *pool) finish(j *job) {
 }
 
 func (w *pool) deliver(j *job) {
-	if j.in != nil {
+	switch {
+	case j.chain != nil:
+		w.sendDressed(j)
+		return
+	case j.from != nil:
+		j.giveUndressed(w.p)
+		return
+	case j.in != nil:
 		j.acceptAll(w.p)
 		return
 	}
@@ -168,14 +182,14 @@ func (w *pool) lost(j *job) {
 
 // later puts an outgoing packet of a slow SA into the job at hand.
 func (s *sender) later(sa *outSA, pkt []byte, next uint8, seq uint64) {
-	if s.job != nil && (s.job.out != sa || s.job.n == jobSize) {
+	if s.job != nil && (s.job.out != sa || s.job.chain != nil || s.job.n == jobSize) {
 		s.submit()
 	}
 	if s.job == nil {
-		s.job = s.p.work.get()
+		s.job = s.p.work.get(sa.line)
 		s.job.out = sa
 	}
-	k := s.job.next(len(pkt))
+	k := s.job.next(headRoom, len(pkt), tailRoom)
 	copy(k.data, pkt)
 	k.next, k.seq, k.tos = next, seq, inet.TOS(pkt)
 }
@@ -204,14 +218,14 @@ func (j *job) seal() {
 
 // later puts an incoming packet of a slow SA into the job at hand.
 func (w *inWork) later(sa *inSA, b []byte, remote netip.AddrPort, tos uint8, seq uint64) {
-	if w.job != nil && (w.job.in != sa || w.job.n == jobSize) {
+	if w.job != nil && (w.job.in != sa || w.job.from != nil || w.job.n == jobSize) {
 		w.submit()
 	}
 	if w.job == nil {
-		w.job = w.p.work.get()
+		w.job = w.p.work.get(sa.line)
 		w.job.in = sa
 	}
-	k := w.job.next(len(b))
+	k := w.job.next(headRoom, len(b), tailRoom)
 	copy(k.data, b)
 	k.seq, k.remote, k.tos = seq, remote, tos
 }

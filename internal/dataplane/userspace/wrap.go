@@ -19,50 +19,86 @@ const outerTTL = 64
 // is the one that AH has seen and, in transport mode, the host's own with its
 // options, class and hop limit; ESP in UDP leaves through the UDP socket.
 func (p *Plane) wrap(s *sender, head *outSA, pkt []byte, now int64) {
-	one := [1]*outSA{head}
-	chain := one[:]
-	if c := head.chain.Load(); c != nil {
-		chain = *c
-	}
 	p.remeasure(head, now)
-	room := layersHead + len(pkt) + layersTail
+	chain := head.layers()
+	w := wrapping{}
+	if sa := w.number(chain); sa != nil {
+		sa.drops.add(ipsec.DropSequenceEnd)
+		return
+	}
+	if l := head.order.Load(); l != nil {
+		s.dressLater(head, chain, l, pkt, &w)
+		return
+	}
 	if s.room.left() < wrapRoom(len(pkt)) {
 		s.flush()
 	}
-	buf := s.room.take(room)
+	buf := s.room.take(layersHead + len(pkt) + layersTail)
 	if buf == nil {
 		head.drops.add(ipsec.DropTooBig)
 		return
 	}
-	c := packet{buf: buf, off: layersHead, n: len(pkt)}
-	copy(c.bytes(), pkt)
-	if chain[0].sa.Mode == ipsec.Transport {
-		whole := inet.Atomic(c.bytes())
-		c.off, c.n = c.off+c.n-len(whole), len(whole)
-	}
-	w := wrapping{packet: c}
-	for _, sa := range chain {
-		if d := p.step(s, sa, &w, now); d != ipsec.DropNone {
-			sa.drops.add(d)
-			return
-		}
+	w.packet = packet{buf: buf, off: layersHead, n: len(pkt)}
+	copy(w.bytes(), pkt)
+	if sa, d := p.dress(&w, chain, &s.squeeze, now); d != ipsec.DropNone {
+		sa.drops.add(d)
+		return
 	}
 	if d := p.sendWrapped(s, head, chain[len(chain)-1], &w, pkt, now); d != ipsec.DropNone {
 		head.drops.add(d)
 	}
 }
 
+// layers are the SAs that a packet of sa's flow goes through.
+func (sa *outSA) layers() []*outSA {
+	if c := sa.chain.Load(); c != nil {
+		return *c
+	}
+	return sa.self[:]
+}
+
 // wrapping is a packet on its way through the SAs.
 type wrapping struct {
 	packet
+	seqs   [maxLayers]uint64
 	tunnel bool // it has an outer header already
 	tied   bool // which AH covers
 	src    netip.Addr
 	dst    netip.Addr // of that header
 }
 
+// number takes a sequence number of each SA that has them, in the order in which
+// packets are to leave. It returns the SA that has none left; nil: all have.
+func (w *wrapping) number(chain []*outSA) *outSA {
+	for i, sa := range chain {
+		if sa.t == nil && sa.auth == nil {
+			continue
+		}
+		seq, ok := sa.next()
+		if !ok {
+			return sa
+		}
+		w.seqs[i] = seq
+	}
+	return nil
+}
+
+// dress applies all SAs; one that refused, with the reason.
+func (p *Plane) dress(w *wrapping, chain []*outSA, squeeze *[]byte, now int64) (*outSA, ipsec.Drop) {
+	if chain[0].sa.Mode == ipsec.Transport {
+		whole := inet.Atomic(w.bytes())
+		w.off, w.n = w.off+w.n-len(whole), len(whole)
+	}
+	for i, sa := range chain {
+		if d := p.step(w, sa, w.seqs[i], squeeze, now); d != ipsec.DropNone {
+			return sa, d
+		}
+	}
+	return nil, ipsec.DropNone
+}
+
 // step applies one SA.
-func (p *Plane) step(s *sender, sa *outSA, w *wrapping, now int64) ipsec.Drop {
+func (p *Plane) step(w *wrapping, sa *outSA, seq uint64, squeeze *[]byte, now int64) ipsec.Drop {
 	proto := sa.sa.ID.Proto
 	if p.off.is(proto) {
 		return ipsec.DropDisabled
@@ -70,17 +106,17 @@ func (p *Plane) step(s *sender, sa *outSA, w *wrapping, now int64) ipsec.Drop {
 	if sa.dead.Load() || !sa.count(w.n, now) {
 		return ipsec.DropExpired
 	}
-	if w.opens(sa) && !w.encapsulate(sa, p.opt.DF) {
+	if w.opens(sa) && !w.encapsulate(sa, p.opt.DF, p.fragments.Add(1)) {
 		return ipsec.DropTooBig
 	}
 	switch proto {
 	case ipsec.ProtoESP:
-		return w.esp(sa)
+		return w.esp(sa, seq)
 	case ipsec.ProtoAH:
 		w.tied = true
-		return w.ah(sa)
+		return w.ah(sa, seq)
 	case ipsec.ProtoIPComp:
-		return w.ipcomp(s, sa)
+		return w.ipcomp(sa, squeeze)
 	}
 	return ipsec.DropNone
 }
@@ -102,7 +138,7 @@ func (w *wrapping) opened(sa *outSA) {
 }
 
 // encapsulate puts an outer header before the packet.
-func (w *wrapping) encapsulate(sa *outSA, df DF) bool {
+func (w *wrapping) encapsulate(sa *outSA, df DF, number uint32) bool {
 	inner := w.bytes()
 	h := inet.HeaderLen(sa.sa.Src.Is6())
 	if w.n+h > 65535 || w.off < h {
@@ -113,22 +149,18 @@ func (w *wrapping) encapsulate(sa *outSA, df DF) bool {
 	w.n += h
 	// The identification is never 0, which would make the kernel fill in one that
 	// AH has not seen.
-	id := uint16(sa.packets.Load()%65535) + 1
+	id := uint16(number%65535) + 1
 	outer := inet.Header{Src: sa.sa.Src, Dst: sa.remote.Load().Addr(), Proto: next, TOS: tos, TTL: outerTTL, DontFrag: whole, ID: id}
 	outer.Put(w.bytes())
 	w.opened(sa)
 	return true
 }
 
-func (w *wrapping) esp(sa *outSA) ipsec.Drop {
+func (w *wrapping) esp(sa *outSA, seq uint64) ipsec.Drop {
 	pkt := w.bytes()
 	s, ok := inet.Payload(pkt)
 	if !ok {
 		return ipsec.DropReassembly
-	}
-	seq, ok := sa.next()
-	if !ok {
-		return ipsec.DropSequenceEnd
 	}
 	h := sa.t.HeaderLen()
 	if w.off < h || w.n+sa.t.Overhead() > 65535 {
@@ -148,14 +180,10 @@ func (w *wrapping) esp(sa *outSA) ipsec.Drop {
 	return ipsec.DropNone
 }
 
-func (w *wrapping) ah(sa *outSA) ipsec.Drop {
+func (w *wrapping) ah(sa *outSA, seq uint64) ipsec.Drop {
 	pkt := w.bytes()
 	if _, ok := inet.Payload(pkt); !ok {
 		return ipsec.DropReassembly
-	}
-	seq, ok := sa.next()
-	if !ok {
-		return ipsec.DropSequenceEnd
 	}
 	if pkt[0]>>4 == 4 && binary.BigEndian.Uint16(pkt[4:]) == 0 {
 		binary.BigEndian.PutUint16(pkt[4:], uint16(seq)|1) // see encapsulate
@@ -171,14 +199,16 @@ func (w *wrapping) ah(sa *outSA) ipsec.Drop {
 
 // ipcomp compresses the payload; one that would not shrink goes as it is (RFC
 // 3173 section 2.2).
-func (w *wrapping) ipcomp(s *sender, sa *outSA) ipsec.Drop {
+func (w *wrapping) ipcomp(sa *outSA, squeeze *[]byte) ipsec.Drop {
 	pkt := w.bytes()
 	at, ok := inet.Payload(pkt)
 	if !ok {
 		return ipsec.DropReassembly
 	}
-	dst := s.squeezed(w.n)
-	out, ok := sa.comp.Compress(dst, pkt[at.At:], pkt[at.Next], uint16(sa.id.SPI))
+	if cap(*squeeze) < w.n {
+		*squeeze = make([]byte, max(w.n, 2048))
+	}
+	out, ok := sa.comp.Compress((*squeeze)[:w.n], pkt[at.At:], pkt[at.Next], uint16(sa.id.SPI))
 	if !ok {
 		return ipsec.DropNone
 	}
@@ -188,21 +218,13 @@ func (w *wrapping) ipcomp(s *sender, sa *outSA) ipsec.Drop {
 	return ipsec.DropNone
 }
 
-// squeezed is room for one compressed payload.
-func (s *sender) squeezed(n int) []byte {
-	if cap(s.squeeze) < n {
-		s.squeeze = make([]byte, max(n, 2048))
-	}
-	return s.squeeze[:n]
-}
-
 // sendWrapped queues what the last SA made. inner is the packet that the host
-// sent.
+// sent, or nothing, if it was no longer than fits.
 func (p *Plane) sendWrapped(s *sender, head, sa *outSA, w *wrapping, inner []byte, now int64) ipsec.Drop {
 	path := int(head.path.Load())
 	// What was found to fit before does, but for headers with options, and what
 	// compression was to make shorter.
-	if over := w.n - path; over > 0 && dontFrag(inner) && !p.joined(inner) && p.tooBig(s, head, inner, min(len(inner)-over, int(head.most.Load())), now) {
+	if over := w.n - path; over > 0 && len(inner) > 0 && dontFrag(inner) && !p.joined(inner) && p.tooBig(s, head, inner, min(len(inner)-over, int(head.most.Load())), now) {
 		return ipsec.DropTooBig
 	}
 	if sa.sa.Encap == nil {
