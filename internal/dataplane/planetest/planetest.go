@@ -33,6 +33,29 @@ type Harness struct {
 	// Readdress, if not nil, makes A's UDP packets come from an address of A's
 	// and another port, as a NAT would, and brings to A what is sent there.
 	Readdress func(seen netip.AddrPort)
+	// Coarse: the planes count what they drop for the host and not for an SA, and
+	// not by all of our reasons; what waits for an SA they do not count.
+	Coarse bool
+}
+
+// drops is how many packets s dropped because of why, of the SA id or of none;
+// of coarse planes all that it dropped.
+func (h *Harness) drops(t *testing.T, s *Site, id ipsec.SAID, why ipsec.Drop) (n uint64) {
+	t.Helper()
+	all, err := s.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
+	must(t, err)
+	if h.Coarse {
+		for _, d := range all.Drops {
+			n += d
+		}
+		return n
+	}
+	if id == (ipsec.SAID{}) {
+		return all.Drops[why]
+	}
+	st, err := s.Backend.GetSA(ctx, id)
+	must(t, err)
+	return st.Drops[why]
 }
 
 // patience is how long something that must happen may take, and calm how long

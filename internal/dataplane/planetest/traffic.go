@@ -76,11 +76,8 @@ func pattern(n int, seed byte) []byte {
 // connect makes one direction live: the receiver first.
 func connect(t *testing.T, from, to *Site, s suite, n nets) (out, in ipsec.SAID) {
 	t.Helper()
-	dst := to.Addr
-	if s.outer6 {
-		dst = to.Addr6
-	}
-	spi, err := to.Backend.AllocSPI(ctx, dataplane.SPIRequest{Proto: ipsec.ProtoESP, Src: from.Addr, Dst: dst})
+	src, dst := ends(from, to, s.outer6)
+	spi, err := to.Backend.AllocSPI(ctx, dataplane.SPIRequest{Proto: ipsec.ProtoESP, Src: src, Dst: dst})
 	must(t, err)
 	sa := newSA(from, to, spi, s, n)
 	rx := *sa
@@ -293,10 +290,8 @@ func selectors(t *testing.T, h *Harness) {
 	_, in := connect(t, h.A, h.B, gcm, nets4)
 	h.A.Put(packet(netip.MustParseAddr("10.3.0.1"), host(nets4.b), 1))
 	nothing(t, h.B)
-	st, err := h.B.Backend.GetSA(ctx, in)
-	must(t, err)
-	if st.Drops[ipsec.DropSelector] != 1 {
-		t.Errorf("drops %v, want one for the selector", st.Drops)
+	if n := h.drops(t, h.B, in, ipsec.DropSelector); n != 1 {
+		t.Errorf("%d drops for the selector, want one", n)
 	}
 	passes(t, h.A, h.B, packet(host(nets4.a), host(nets4.b), 2))
 }

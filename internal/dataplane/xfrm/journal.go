@@ -151,7 +151,7 @@ func (j *journal) write(r record) {
 		}
 	}
 	if r.SA != nil {
-		r.SA.SA.Key, r.SA.SA.Salt, r.SA.SA.AuthKey = nil, nil, nil
+		r.SA.SA = r.SA.SA.Public()
 	}
 	line, err := json.Marshal(&r)
 	if err == nil {

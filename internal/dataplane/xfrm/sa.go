@@ -303,8 +303,7 @@ func (p *Plane) ownAddress(sa *ipsec.SA, what string) error {
 
 // withoutKeys copies sa; nothing secret is in the copy.
 func withoutKeys(sa *ipsec.SA) ipsec.SA {
-	c := *sa
-	c.Key, c.Salt, c.AuthKey = nil, nil, nil
+	c := sa.Public()
 	if sa.Encap != nil {
 		e := *sa.Encap
 		c.Encap = &e

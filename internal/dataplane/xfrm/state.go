@@ -1,6 +1,7 @@
 package xfrm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -85,27 +86,36 @@ func (p *Plane) Dump(ctx context.Context, q dataplane.Query) (dataplane.State, e
 	}
 	defer p.mu.Unlock()
 	s := dataplane.State{Drops: p.stat.since(), Off: p.offList()}
-	there, err := p.present()
-	if err != nil {
-		return dataplane.State{}, err
-	}
-	for _, e := range p.book.byAge() {
-		if w := there[e.key()]; w != nil && owned(e.sa.Owner, q.Owner) {
-			s.SAs = append(s.SAs, p.state(e, w, q.Keys))
+	if q.Has(dataplane.SAs) {
+		there, err := p.present()
+		if err != nil {
+			return dataplane.State{}, err
+		}
+		for _, e := range p.book.byAge() {
+			if w := there[e.key()]; w != nil && owned(e.sa.Owner, q.Owner) {
+				s.SAs = append(s.SAs, p.state(e, w, q.Keys))
+			}
 		}
 	}
-	for _, f := range p.book.flows {
-		if owned(f.Owner, q.Owner) {
-			s.Flows = append(s.Flows, f.Flow)
-		}
+	if q.Has(dataplane.Flows) {
+		s.Flows = p.book.flowsOf(q.Owner)
 	}
-	slices.SortFunc(s.Flows, func(a, b ipsec.Flow) int {
-		if a.Dir != b.Dir {
-			return int(a.Dir) - int(b.Dir)
-		}
-		return a.Compare(&b)
-	})
 	return s, nil
+}
+
+// flowsOf lists an owner's flows, outgoing ones first, in the order in which they
+// are looked at.
+func (b *book) flowsOf(o ipsec.Owner) []ipsec.Flow {
+	var all []ipsec.Flow
+	for _, f := range b.flows {
+		if owned(f.Owner, o) {
+			all = append(all, f.Flow)
+		}
+	}
+	slices.SortFunc(all, func(a, b ipsec.Flow) int {
+		return cmp.Or(cmp.Compare(a.Dir, b.Dir), a.Compare(&b))
+	})
+	return all
 }
 
 // totals sums up SAs by protocol.

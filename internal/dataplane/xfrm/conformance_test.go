@@ -1,0 +1,62 @@
+package xfrm
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+
+	"oakley/internal/dataplane/planetest"
+	"oakley/internal/lab"
+	"oakley/internal/vmtest"
+)
+
+func parseCIDR(s string) (net.IP, *net.IPNet, error) { return net.ParseCIDR(s) }
+
+var machine = vmtest.Machine{Modules: append(slices.Clone(vmtest.IPsec), "chacha_generic", "poly1305_generic")}
+
+// abilities are those of this kernel, asked once.
+var abilities = sync.OnceValues(Probe)
+
+// The conformance suite of data planes, on a kernel that has everything.
+func TestConformance(t *testing.T) {
+	vmtest.Run(t, machine, func(t *testing.T) {
+		can, err := abilities()
+		if err != nil {
+			t.Fatal(err)
+		}
+		planetest.Run(t, func(t *testing.T) *planetest.Harness {
+			n := lab.New(t)
+			o := Options{Abilities: can, Hold: true}
+			a := newGate(t, n, "a", "192.0.2.1", "2001:db8::1", map[string]string{
+				"10.1.0.0/24": "lan", "10.3.0.0/24": "lan", "fd01::/64": "lan", "10.2.0.0/24": "wan", "fd02::/64": "wan",
+			}, o)
+			b := newGate(t, n, "b", "192.0.2.2", "2001:db8::2", map[string]string{
+				"10.2.0.0/24": "lan", "fd02::/64": "lan", "10.1.0.0/24": "wan", "10.3.0.0/24": "wan", "fd01::/64": "wan",
+			}, o)
+			c := &cable{}
+			c.join(t, a, b)
+			return &planetest.Harness{
+				A: a.Site, B: b.Site, Coarse: true,
+				Twice:     func(on bool) { c.twice.Store(on) },
+				Readdress: func(seen netip.AddrPort) { c.seen.Store(&seen) },
+			}
+		})
+	})
+}
+
+// TestAbilities: what Debian's kernel has, and that what it lacks is said.
+func TestAbilities(t *testing.T) {
+	vmtest.Run(t, machine, func(t *testing.T) {
+		can, err := abilities()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("Linux %s: protocols %v, ciphers %v, hashes %v, ESN %t", can.Kernel, can.Protos, can.Ciphers, can.Auths, can.ESN)
+		t.Logf("lacks %q", can.Lacks)
+		if len(can.Protos) != 3 || len(can.Ciphers) != len(kernelCiphers) || len(can.Auths) != len(kernelAuths) || !can.ESN || !can.IPv6 {
+			t.Errorf("%d protocols, %d ciphers, %d hashes", len(can.Protos), len(can.Ciphers), len(can.Auths))
+		}
+	})
+}
