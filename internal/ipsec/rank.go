@@ -33,11 +33,47 @@ func rankOf(f *Flow) uint64 {
 		unless(s.Proto != 0)<<2 | unless(s.DstPort != 0)<<1 | unless(s.SrcPort != 0)
 }
 
-// spdEntry is a flow in the SPD, never changed once it is there.
+// spdEntry is a flow in the SPD, never changed once it is there. What a lookup
+// reads is in front, within a line of the processor's cache.
 type spdEntry[T any] struct {
 	rank  uint64
-	flow  Flow
 	value *T
+	key   selectorKey
+	flow  Flow
+}
+
+// selectorKey is a selector as it is compared with packets.
+type selectorKey struct {
+	src, dst         bits128
+	srcLen, dstLen   uint8
+	proto            uint8
+	srcPort, dstPort uint16
+}
+
+func keyOf(s *Selector) selectorKey {
+	src, dst := addrPrefix(s.Src), addrPrefix(s.Dst)
+	return selectorKey{src.key, dst.key, src.n, dst.n, s.Proto, s.SrcPort, s.DstPort}
+}
+
+// packetKey is what it is compared with.
+type packetKey struct {
+	src, dst         bits128
+	proto            uint8
+	hasPorts         bool
+	srcPort, dstPort uint16
+}
+
+func packetKeyOf(p *PacketInfo) packetKey {
+	return packetKey{addrBits(p.Src), addrBits(p.Dst), p.Proto, p.HasPorts, p.SrcPort, p.DstPort}
+}
+
+// match is Selector.Match for a packet of the selector's address family.
+func (k *selectorKey) match(p *packetKey) bool {
+	if !same(&k.dst, &p.dst, k.dstLen) || !same(&k.src, &p.src, k.srcLen) || k.proto != 0 && k.proto != p.proto {
+		return false
+	}
+	return k.srcPort|k.dstPort == 0 ||
+		p.hasPorts && (k.srcPort == 0 || k.srcPort == p.srcPort) && (k.dstPort == 0 || k.dstPort == p.dstPort)
 }
 
 func (e *spdEntry[T]) compare(o *spdEntry[T]) int {
@@ -113,27 +149,31 @@ func (f field) prefix(s *Selector) prefix {
 
 // packetBits is what a packet has in a field, and how many bits that is: a
 // packet without ports has none there and meets the flows that ask for none.
-func (f field) packetBits(p *PacketInfo) prefix {
+func (f field) packetBits(p *packetKey) prefix {
 	switch f {
 	case fieldDst:
-		return prefix{addrBits(p.Dst), 128}
+		return prefix{p.dst, 128}
 	case fieldSrc:
-		return prefix{addrBits(p.Src), 128}
+		return prefix{p.src, 128}
 	case fieldProto:
-		return protoPrefix(p.Proto)
+		return protoPrefix(p.proto)
 	}
-	if !p.HasPorts {
+	if !p.hasPorts {
 		return prefix{}
 	}
 	if f == fieldDstPort {
-		return portPrefix(p.DstPort)
+		return portPrefix(p.dstPort)
 	}
-	return portPrefix(p.SrcPort)
+	return portPrefix(p.srcPort)
 }
 
-// starts tells whether p is a prefix of q.
-func (p *prefix) starts(q *prefix) bool {
-	return p.n <= q.n && commonBits(&p.key, &q.key) >= int(p.n)
+// same tells whether a and b have the same first n bits, of which there are at
+// most 128.
+func same(a, b *bits128, n uint8) bool {
+	if n <= 64 {
+		return (a.hi^b.hi)>>(64-n) == 0
+	}
+	return a.hi == b.hi && (a.lo^b.lo)>>(128-n) == 0
 }
 
 // bit is the i-th bit from the left.

@@ -62,7 +62,11 @@ func (s *SPD[T]) Lookup(p *PacketInfo) *T {
 	if b == nil {
 		return nil
 	}
-	e := b.find(p, fieldDst, nil)
+	if p.Dst.Is4() != (family == family4) || p.Src.Is4() != p.Dst.Is4() {
+		return nil
+	}
+	key := packetKeyOf(p)
+	e := b.find(&key, fieldDst, nil)
 	if e == nil {
 		return nil
 	}
@@ -99,7 +103,7 @@ func (s *SPD[T]) Apply(changes []Change[T]) error {
 		e := &spdEntry[T]{flow: c.Flow, value: c.Value}
 		e.flow.Selector.Src = e.flow.Selector.Src.Masked()
 		e.flow.Selector.Dst = e.flow.Selector.Dst.Masked()
-		e.rank = rankOf(&e.flow)
+		e.rank, e.key = rankOf(&e.flow), keyOf(&e.flow.Selector)
 		s.flows[c.Flow.ID] = e
 		t := next.tree(&e.flow)
 		*t = (*t).insert(s.tx, fieldDst, e)

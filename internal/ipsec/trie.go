@@ -22,19 +22,29 @@ type bucket[T any] struct {
 	tx    uint64
 	best  uint64 // lowest rank inside
 	count int
-	list  []*spdEntry[T] // by rank and name; nil when deep is there
+	first *spdEntry[T]   // by rank and name; nil when deep is there
+	rest  []*spdEntry[T] // in that order
 	deep  *node[T]       // by the next field
 }
 
 // node is one of a path-compressed binary trie. Every node has flows of its own
-// or two children.
+// or two children. It is a line of the processor's cache, since a lookup among
+// many flows waits for memory most of the time.
 type node[T any] struct {
-	tx    uint64
-	best  uint64 // lowest rank here and below
-	at    prefix
-	own   *bucket[T] // flows whose field is at exactly
-	child [2]*node[T]
+	key     bits128
+	best    uint64     // lowest rank here and below
+	ownBest uint64     // lowest rank here
+	own     *bucket[T] // flows whose field is exactly the node's prefix
+	child   [2]*node[T]
+	mark    uint64 // the transaction, and in the last byte the prefix's length
 }
+
+func newNode[T any](tx uint64, at prefix) *node[T] {
+	return &node[T]{key: at.key, best: worstRank, ownBest: worstRank, mark: tx<<8 | uint64(at.n)}
+}
+
+// size is the length of the node's prefix.
+func (n *node[T]) size() uint8 { return uint8(n.mark) }
 
 func commonBits(a, b *bits128) int {
 	if x := a.hi ^ b.hi; x != 0 {
@@ -44,19 +54,22 @@ func commonBits(a, b *bits128) int {
 }
 
 // find returns the best flow for p that is better than found.
-func (b *bucket[T]) find(p *PacketInfo, f field, found *spdEntry[T]) *spdEntry[T] {
-	if found != nil && b.best > found.rank {
-		return found
-	}
+func (b *bucket[T]) find(p *packetKey, f field, found *spdEntry[T]) *spdEntry[T] {
 	if b.deep != nil {
 		key := f.packetBits(p)
 		return b.deep.find(p, &key, f, found)
 	}
-	for _, e := range b.list {
+	if found != nil && b.first.rank > found.rank {
+		return found
+	}
+	if b.first.key.match(p) {
+		return b.first
+	}
+	for _, e := range b.rest {
 		if found != nil && e.rank > found.rank {
 			break
 		}
-		if e.flow.Selector.match(p) {
+		if e.key.match(p) {
 			return e
 		}
 	}
@@ -65,16 +78,17 @@ func (b *bucket[T]) find(p *PacketInfo, f field, found *spdEntry[T]) *spdEntry[T
 
 // find goes to the longest prefix first: among equal orders that is the better
 // flow, and its rank then spares looking at the shorter ones.
-func (n *node[T]) find(p *PacketInfo, key *prefix, f field, found *spdEntry[T]) *spdEntry[T] {
-	if (found != nil && n.best > found.rank) || !n.at.starts(key) {
+func (n *node[T]) find(p *packetKey, key *prefix, f field, found *spdEntry[T]) *spdEntry[T] {
+	size := n.size()
+	if found != nil && n.best > found.rank || size > key.n || !same(&n.key, &key.key, size) {
 		return found
 	}
-	if n.at.n < key.n {
-		if c := n.child[key.key.bit(n.at.n)]; c != nil {
+	if size < key.n {
+		if c := n.child[key.key.bit(size)]; c != nil {
 			found = c.find(p, key, f, found)
 		}
 	}
-	if n.own != nil {
+	if n.own != nil && (found == nil || n.ownBest <= found.rank) {
 		found = n.own.find(p, f+1, found)
 	}
 	return found
@@ -83,7 +97,7 @@ func (n *node[T]) find(p *PacketInfo, key *prefix, f field, found *spdEntry[T]) 
 // insert returns b with e added; b may be nil.
 func (b *bucket[T]) insert(tx uint64, f field, e *spdEntry[T]) *bucket[T] {
 	if b == nil {
-		return &bucket[T]{tx: tx, best: e.rank, count: 1, list: []*spdEntry[T]{e}}
+		return &bucket[T]{tx: tx, best: e.rank, count: 1, first: e}
 	}
 	b = b.writable(tx)
 	b.count++
@@ -92,17 +106,28 @@ func (b *bucket[T]) insert(tx uint64, f field, e *spdEntry[T]) *bucket[T] {
 	case b.deep != nil:
 		b.deep = b.deep.insert(tx, f, f.prefix(&e.flow.Selector), e)
 	case b.count <= bucketMax || f == fieldEnd:
-		i, _ := slices.BinarySearchFunc(b.list, e, (*spdEntry[T]).compare)
-		list := make([]*spdEntry[T], 0, len(b.list)+1) // the old one may be a reader's
-		b.list = append(append(append(list, b.list[:i]...), e), b.list[i:]...)
+		list := b.collect(make([]*spdEntry[T], 0, b.count))
+		i, _ := slices.BinarySearchFunc(list, e, (*spdEntry[T]).compare)
+		b.setList(slices.Insert(list, i, e))
 	default:
-		for _, old := range b.list {
+		for _, old := range b.collect(make([]*spdEntry[T], 0, b.count)) {
 			b.deep = b.deep.insert(tx, f, f.prefix(&old.flow.Selector), old)
 		}
 		b.deep = b.deep.insert(tx, f, f.prefix(&e.flow.Selector), e)
-		b.list = nil
+		b.setList(nil)
 	}
 	return b
+}
+
+// setList takes a list over that no reader has.
+func (b *bucket[T]) setList(list []*spdEntry[T]) {
+	b.first, b.rest = nil, nil
+	if len(list) > 0 {
+		b.first = list[0]
+	}
+	if len(list) > 1 {
+		b.rest = list[1:]
+	}
 }
 
 // remove returns b without e, which is in it; nil when nothing is left.
@@ -113,17 +138,18 @@ func (b *bucket[T]) remove(tx uint64, f field, e *spdEntry[T]) *bucket[T] {
 	b = b.writable(tx)
 	b.count--
 	if b.deep == nil {
-		i, _ := slices.BinarySearchFunc(b.list, e, (*spdEntry[T]).compare)
-		list := make([]*spdEntry[T], 0, len(b.list)-1)
-		b.list = append(append(list, b.list[:i]...), b.list[i+1:]...)
-		b.best = b.list[0].rank
+		list := b.collect(make([]*spdEntry[T], 0, b.count+1))
+		i, _ := slices.BinarySearchFunc(list, e, (*spdEntry[T]).compare)
+		b.setList(slices.Delete(list, i, i+1))
+		b.best = b.first.rank
 		return b
 	}
 	b.deep = b.deep.remove(tx, f, f.prefix(&e.flow.Selector), e)
 	b.best = b.deep.best
 	if b.count <= bucketMin {
-		b.list = b.deep.collect(make([]*spdEntry[T], 0, b.count))
-		slices.SortFunc(b.list, (*spdEntry[T]).compare)
+		list := b.deep.collect(make([]*spdEntry[T], 0, b.count))
+		slices.SortFunc(list, (*spdEntry[T]).compare)
+		b.setList(list)
 		b.deep = nil
 	}
 	return b
@@ -138,6 +164,7 @@ func (b *bucket[T]) writable(tx uint64) *bucket[T] {
 	return &c
 }
 
+// collect adds b's flows to a list, those of a short one in order.
 func (b *bucket[T]) collect(all []*spdEntry[T]) []*spdEntry[T] {
 	if b == nil {
 		return all
@@ -145,36 +172,47 @@ func (b *bucket[T]) collect(all []*spdEntry[T]) []*spdEntry[T] {
 	if b.deep != nil {
 		return b.deep.collect(all)
 	}
-	return append(all, b.list...)
+	return append(append(all, b.first), b.rest...)
 }
 
 // insert returns n with e added at the prefix at; n may be nil.
 func (n *node[T]) insert(tx uint64, f field, at prefix, e *spdEntry[T]) *node[T] {
 	if n == nil {
-		var own *bucket[T]
-		return &node[T]{tx: tx, best: e.rank, at: at, own: own.insert(tx, f+1, e)}
+		n = newNode[T](tx, at)
+		n.setOwn(n.own.insert(tx, f+1, e))
+		n.best = n.ownBest
+		return n
 	}
-	if !n.at.starts(&at) {
+	size := n.size()
+	if size > at.n || !same(&n.key, &at.key, size) {
 		return n.fork(tx, f, at, e)
 	}
 	n = n.writable(tx)
 	n.best = min(n.best, e.rank)
-	if n.at.n == at.n {
-		n.own = n.own.insert(tx, f+1, e)
+	if size == at.n {
+		n.setOwn(n.own.insert(tx, f+1, e))
 		return n
 	}
-	side := at.key.bit(n.at.n)
+	side := at.key.bit(size)
 	n.child[side] = n.child[side].insert(tx, f, at, e)
 	return n
 }
 
+func (n *node[T]) setOwn(b *bucket[T]) {
+	n.own, n.ownBest = b, worstRank
+	if b != nil {
+		n.ownBest = b.best
+	}
+}
+
 // fork puts a node above n, where at and n's prefix part or at ends.
 func (n *node[T]) fork(tx uint64, f field, at prefix, e *spdEntry[T]) *node[T] {
-	size := uint8(min(commonBits(&n.at.key, &at.key), int(at.n), int(n.at.n)))
-	up := &node[T]{tx: tx, best: min(n.best, e.rank), at: prefix{at.key.cut(size), size}}
-	up.child[n.at.key.bit(size)] = n
+	size := uint8(min(commonBits(&n.key, &at.key), int(at.n), int(n.size())))
+	up := newNode[T](tx, prefix{at.key.cut(size), size})
+	up.best = min(n.best, e.rank)
+	up.child[n.key.bit(size)] = n
 	if size == at.n {
-		up.own = up.own.insert(tx, f+1, e)
+		up.setOwn(up.own.insert(tx, f+1, e))
 		return up
 	}
 	side := at.key.bit(size)
@@ -186,10 +224,10 @@ func (n *node[T]) fork(tx uint64, f field, at prefix, e *spdEntry[T]) *node[T] {
 // is left, the one child when n has become a mere step on the way to it.
 func (n *node[T]) remove(tx uint64, f field, at prefix, e *spdEntry[T]) *node[T] {
 	n = n.writable(tx)
-	if n.at.n == at.n {
-		n.own = n.own.remove(tx, f+1, e)
+	if size := n.size(); size == at.n {
+		n.setOwn(n.own.remove(tx, f+1, e))
 	} else {
-		side := at.key.bit(n.at.n)
+		side := at.key.bit(size)
 		n.child[side] = n.child[side].remove(tx, f, at, e)
 	}
 	if n.own == nil {
@@ -200,10 +238,7 @@ func (n *node[T]) remove(tx uint64, f field, at prefix, e *spdEntry[T]) *node[T]
 			return n.child[0]
 		}
 	}
-	n.best = worstRank
-	if n.own != nil {
-		n.best = n.own.best
-	}
+	n.best = n.ownBest
 	for _, c := range n.child {
 		if c != nil {
 			n.best = min(n.best, c.best)
@@ -213,11 +248,11 @@ func (n *node[T]) remove(tx uint64, f field, at prefix, e *spdEntry[T]) *node[T]
 }
 
 func (n *node[T]) writable(tx uint64) *node[T] {
-	if n.tx == tx {
+	if n.mark>>8 == tx {
 		return n
 	}
 	c := *n
-	c.tx = tx
+	c.mark = tx<<8 | uint64(n.size())
 	return &c
 }
 
