@@ -28,7 +28,10 @@ const (
 	exitUsage  = 2 // the command line is wrong; nothing was done
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) // no keys in core files
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
 
 func run(args []string, stdout, stderr io.Writer) int {
 	say := func(text string) { fmt.Fprintf(stderr, "ipsecadm: %s\n", text) }
