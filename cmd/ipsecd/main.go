@@ -45,8 +45,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) // keys; lowering is always allowed
-	// Who started us may go and take our standard error along.
-	signal.Ignore(unix.SIGPIPE)
+	// Who started us may go and take the terminal and our standard error along.
+	signal.Ignore(unix.SIGPIPE, unix.SIGHUP)
 	log := daemon.NewLog(daemon.NewText(stderr))
 	if fl.syslog {
 		sys, err := daemon.NewSyslog(daemon.SyslogSocket, "ipsecd")

@@ -116,6 +116,7 @@ func TestGivesItsRightsUp(t *testing.T) {
 	if b, err := p.ReadFile(lab.RunDir() + "/ipsecd/ipsecd.pid"); err != nil || string(b) != fmt.Sprintln(p.Pid()) {
 		t.Errorf("the pid file has %q, %v", b, err)
 	}
+	must(t, p.Signal(syscall.SIGHUP)) // which is not for us
 	must(t, p.Signal(syscall.SIGUSR1))
 	if _, err := p.Log.Wait("report written", patience); err != nil {
 		t.Fatalf("%v\n%s", err, p.Log)

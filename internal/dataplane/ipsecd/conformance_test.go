@@ -28,16 +28,16 @@ func (noSystem) Close() error                   { return nil }
 func serve(t testing.TB, b dataplane.Backend) (path string, s *Server) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "sock")
-	return path, serveAt(t, path, b)
+	return path, serveAt(t, path, -1, b)
 }
 
-func serveAt(t testing.TB, path string, b dataplane.Backend) *Server {
+func serveAt(t testing.TB, path string, group int, b dataplane.Backend) *Server {
 	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: path})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewServer(b, -1, slog.New(slog.DiscardHandler))
+	s := NewServer(b, group, slog.New(slog.DiscardHandler))
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	t.Cleanup(func() {

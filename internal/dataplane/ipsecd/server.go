@@ -37,6 +37,7 @@ type Server struct {
 
 	b     dataplane.Backend
 	log   *slog.Logger
+	about notices // of clients
 	allow func(peer) error
 
 	mu       sync.Mutex
@@ -58,7 +59,7 @@ func NewServer(b dataplane.Backend, group int, log *slog.Logger) *Server {
 		log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		b: b, log: log, allow: allow(group), clients: map[*session]bool{},
+		b: b, log: log, about: notices{log: log}, allow: allow(group), clients: map[*session]bool{},
 		waiting: map[dataplane.AcquireID]bool{}, watchers: map[*backlog[*dataplane.Message]]bool{},
 		left: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
@@ -74,7 +75,7 @@ func (s *Server) client(c *net.UnixConn) {
 	}
 	if err != nil {
 		c.Close()
-		s.log.Warn("a client of the control socket was refused", "err", err)
+		s.about.warn("a client of the control socket was refused", "err", err)
 		return
 	}
 	s.converse(c, p)
@@ -85,7 +86,7 @@ func (s *Server) converse(c net.Conn, p peer) {
 	defer c.Close()
 	x := newSession(s, c, p)
 	if err := s.enter(x); err != nil {
-		s.log.Warn("a client of the control socket was refused", "err", err, "peer", p)
+		s.about.warn("a client of the control socket was refused", "err", err, "peer", p)
 		return
 	}
 	defer s.leave(x)

@@ -40,7 +40,7 @@ func (x *session) run() {
 	wg.Go(x.sendEvents)
 	err := x.begin(ctx, &wg)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-		x.s.log.Warn("a client of the control socket was dropped", "peer", x.peer, "err", err)
+		x.s.about.warn("a client of the control socket was dropped", "peer", x.peer, "err", err)
 	}
 }
 

@@ -1,11 +1,13 @@
 package ipsecd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -363,6 +365,22 @@ func TestNoDescriptorsForAWhile(t *testing.T) {
 		}
 		if err := r.s.Serve(&full{errs: []error{unix.EBADF}}); !errors.Is(err, unix.EBADF) {
 			t.Errorf("%v", err)
+		}
+	})
+}
+
+// A client that is refused and comes back at once does not fill the log.
+func TestRefusalsDoNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		n := notices{log: slog.New(slog.NewTextHandler(&text, nil))}
+		for range 10_000 {
+			n.warn("refused")
+			pass(time.Millisecond)
+		}
+		n.warn("refused")
+		if k := strings.Count(text.String(), "\n"); k != 11 || strings.Count(text.String(), "999") != 10 {
+			t.Errorf("%d lines:\n%s", k, &text)
 		}
 	})
 }
