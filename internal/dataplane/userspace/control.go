@@ -99,7 +99,7 @@ func (p *Plane) addIn(sa *ipsec.SA) error {
 	if p.closed {
 		return dataplane.ErrClosed
 	}
-	if p.in[sa.ID] != nil {
+	if !isShared(sa.ID) && p.in[sa.ID] != nil || p.again(sa) {
 		return fmt.Errorf("SA %s: %w", sa.ID, dataplane.ErrExists)
 	}
 	var b *bundle[inSA]
@@ -109,7 +109,8 @@ func (p *Plane) addIn(sa *ipsec.SA) error {
 		}
 	}
 	n.init(p, sa)
-	if err := p.sad.Insert(sa.ID.Dst, sa.ID.Proto, sa.ID.SPI, n); err != nil {
+	if len(p.same[sa.ID]) > 0 { // another with its name is there; the ends tell them apart
+	} else if err := p.sad.Insert(sa.ID.Dst, sa.ID.Proto, sa.ID.SPI, n); err != nil {
 		n.stop()
 		if b != nil {
 			leaveBundle(p.bundlesIn, &n.sa, n.at)
@@ -117,11 +118,10 @@ func (p *Plane) addIn(sa *ipsec.SA) error {
 		return fmt.Errorf("SA %s: %w", sa.ID, err)
 	}
 	linkIn(b)
-	if mayBeIPIP(sa) {
-		p.enterIPIP(n)
-	}
+	p.enterEnds(n)
 	p.firstAH(sa.ID.Proto)
-	p.in[sa.ID] = n
+	n.key = p.keep(sa.ID)
+	p.in[n.key] = n
 	p.spis[sa.ID.SPI]++
 	delete(p.reserved, sa.ID.SPI)
 	return nil
@@ -137,7 +137,7 @@ func (p *Plane) addOut(sa *ipsec.SA) error {
 	if p.closed {
 		return dataplane.ErrClosed
 	}
-	if p.out[sa.ID] != nil {
+	if !isShared(sa.ID) && p.out[sa.ID] != nil || p.again(sa) {
 		return fmt.Errorf("SA %s: %w", sa.ID, dataplane.ErrExists)
 	}
 	if sa.Flow != "" {
@@ -155,7 +155,8 @@ func (p *Plane) addOut(sa *ipsec.SA) error {
 		n.stop()
 		return err
 	}
-	p.out[sa.ID] = n
+	n.key = p.keep(sa.ID)
+	p.out[n.key] = n
 	return nil
 }
 
@@ -209,7 +210,7 @@ func (p *Plane) takeOver(sa *outSA) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sa.later = nil
-	if !p.closed && p.out[sa.id] == sa && sa.usable() {
+	if !p.closed && p.out[sa.key] == sa && sa.usable() {
 		p.takeDuty(sa)
 	}
 }
@@ -234,7 +235,7 @@ func (p *Plane) UpdateSA(ctx context.Context, id ipsec.SAID, u ipsec.SAUpdate) e
 	if p.closed {
 		return dataplane.ErrClosed
 	}
-	in, out := p.in[id], p.out[id]
+	in, out := p.find(id)
 	if in == nil && out == nil {
 		return fmt.Errorf("SA %s: %w", id, dataplane.ErrNoSA)
 	}
@@ -289,12 +290,16 @@ func (p *Plane) DeleteSA(ctx context.Context, id ipsec.SAID) error {
 	if p.closed {
 		return dataplane.ErrClosed
 	}
-	if sa := p.in[id]; sa != nil {
-		p.removeIn(sa)
+	in, out, later := p.doomed(id)
+	switch {
+	case later:
+		p.owed[id]++
 		return nil
-	}
-	if sa := p.out[id]; sa != nil {
-		p.removeOut(sa)
+	case in != nil:
+		p.removeIn(in)
+		return nil
+	case out != nil:
+		p.removeOut(out)
 		return nil
 	}
 	if _, ok := p.reserved[id.SPI]; ok && id.Dir == ipsec.In {
@@ -307,16 +312,22 @@ func (p *Plane) DeleteSA(ctx context.Context, id ipsec.SAID) error {
 func (p *Plane) removeIn(sa *inSA) {
 	sa.stop()
 	p.past.add(&sa.usage)
-	p.sad.Delete(sa.id.Dst, sa.id.Proto, sa.id.SPI)
-	delete(p.in, sa.id)
-	if bundled(sa.at) {
-		linkIn(leaveBundle(p.bundlesIn, &sa.sa, sa.at))
+	delete(p.in, sa.key)
+	p.unkeep(&sa.usage)
+	if p.sad.Lookup(sa.id.Dst, sa.id.Proto, sa.id.SPI) == sa {
+		p.sad.Delete(sa.id.Dst, sa.id.Proto, sa.id.SPI)
+		if other, _ := p.find(sa.id); other != nil && isShared(sa.id) {
+			_ = p.sad.Insert(sa.id.Dst, sa.id.Proto, sa.id.SPI, other) // there was room for sa
+		}
 	}
-	if mayBeIPIP(&sa.sa) {
-		p.leaveIPIP(sa)
-	}
+	p.leaveEnds(sa)
 	if p.spis[sa.id.SPI]--; p.spis[sa.id.SPI] <= 0 {
 		delete(p.spis, sa.id.SPI)
+	}
+	if bundled(sa.at) {
+		b := leaveBundle(p.bundlesIn, &sa.sa, sa.at)
+		linkIn(b)
+		p.settleIn(b)
 	}
 }
 
@@ -324,22 +335,29 @@ func (p *Plane) removeIn(sa *inSA) {
 func (p *Plane) removeOut(sa *outSA) {
 	sa.stop()
 	p.past.add(&sa.usage)
-	delete(p.out, sa.id)
+	delete(p.out, sa.key)
+	p.unkeep(&sa.usage)
 	p.unlistOut(sa)
+	if bundled(sa.at) {
+		p.settleOut(p.bundlesOut[bundleOf(&sa.sa, sa.at)])
+	}
 }
 
 // expired removes an SA that reached a hard limit, and tells.
-func (p *Plane) expired(id ipsec.SAID) {
+func (p *Plane) expired(key ipsec.SAID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return
 	}
-	in, out := p.in[id], p.out[id]
+	in, out := p.in[key], p.out[key]
+	id := key
 	switch {
 	case in != nil && in.dead.Load():
+		id = in.id
 		p.removeIn(in)
 	case out != nil && out.dead.Load():
+		id = out.id
 		p.removeOut(out)
 	default:
 		return // deleted meanwhile, or replaced
@@ -357,11 +375,12 @@ func (p *Plane) GetSA(ctx context.Context, id ipsec.SAID) (ipsec.SAState, error)
 	if p.closed {
 		return ipsec.SAState{}, dataplane.ErrClosed
 	}
-	if sa := p.in[id]; sa != nil {
-		return sa.state(false), nil
-	}
-	if sa := p.out[id]; sa != nil {
-		return sa.state(false), nil
+	in, out := p.find(id)
+	switch {
+	case in != nil:
+		return in.state(false), nil
+	case out != nil:
+		return out.state(false), nil
 	}
 	return ipsec.SAState{}, fmt.Errorf("SA %s: %w", id, dataplane.ErrNoSA)
 }

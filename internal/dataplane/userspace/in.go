@@ -216,7 +216,7 @@ func (w *inWork) other(b []byte, m *netio.Received, now int64) (*inSA, ipsec.Dro
 		if table == nil {
 			return nil, ipsec.DropNone // somebody else's tunnel
 		}
-		sa := (*table)[ipEnds{m.Remote.Addr(), m.Local.Addr()}]
+		sa := (*table)[ipEnds{src: m.Remote.Addr(), dst: m.Local.Addr()}]
 		if sa == nil {
 			return nil, ipsec.DropNone
 		}
@@ -233,6 +233,9 @@ func (w *inWork) other(b []byte, m *netio.Received, now int64) (*inSA, ipsec.Dro
 		spi = ipsec.SPI(binary.BigEndian.Uint16(b[2:]))
 	}
 	sa := w.p.sad.Lookup(m.Local.Addr(), proto, spi)
+	if table := w.p.ipip.Load(); table != nil && sa != nil && isShared(sa.id) {
+		sa = (*table)[ipEnds{m.Remote.Addr(), m.Local.Addr(), spi}]
+	}
 	if sa == nil {
 		return nil, ipsec.DropUnknownSPI
 	}

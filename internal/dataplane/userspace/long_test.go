@@ -63,7 +63,11 @@ func TestTheLastRekeyCostsWhatTheFirstCost(t *testing.T) {
 	for range 10000 {
 		spi = rekey(t, p, spi)
 	}
-	if after := heap(); after > before+256<<10 {
+	after := heap()
+	for range 10 { // timers that were stopped go later
+		after = min(after, heap())
+	}
+	if after > before+256<<10 {
 		t.Errorf("10000 rekeys left %d KiB behind", (after-before)>>10)
 	}
 	if n := runtime.NumGoroutine(); n > goroutines {

@@ -184,6 +184,8 @@ type Plane struct {
 	reserved   map[ipsec.SPI]time.Time
 	queueSPI   []ipsec.SPI // reserved ones, the oldest first; some may be taken
 	spis       map[ipsec.SPI]int
+	same       map[ipsec.SAID][]ipsec.SAID // keys of SAs by a name that several may have, the oldest first
+	owed       map[ipsec.SAID]int          // how many of them are to be deleted
 	closed     bool
 
 	acquires sync.Map // AcquireID -> *flow
@@ -206,6 +208,7 @@ func New(o Options) (*Plane, error) {
 		in: map[ipsec.SAID]*inSA{}, out: map[ipsec.SAID]*outSA{}, byDuty: map[duty][]*outSA{}, alike: map[duty]map[ipsec.FlowID]*flow{},
 		bundlesIn: map[bundleKey]*bundle[inSA]{}, bundlesOut: map[bundleKey]*bundle[outSA]{},
 		reserved: map[ipsec.SPI]time.Time{}, spis: map[ipsec.SPI]int{},
+		same: map[ipsec.SAID][]ipsec.SAID{}, owed: map[ipsec.SAID]int{},
 	}
 	var seed [4]byte
 	if _, err := io.ReadFull(o.Rand, seed[:]); err != nil {
@@ -461,12 +464,12 @@ func (p *Plane) Flush(ctx context.Context, o ipsec.Owner) error {
 		}
 	}
 	for _, id := range slices.Collect(maps.Keys(p.in)) {
-		if sa := p.in[id]; owned(sa.sa.Owner, o) {
+		if sa := p.in[id]; sa != nil && owned(sa.sa.Owner, o) {
 			p.removeIn(sa)
 		}
 	}
 	for _, id := range slices.Collect(maps.Keys(p.out)) {
-		if sa := p.out[id]; owned(sa.sa.Owner, o) {
+		if sa := p.out[id]; sa != nil && owned(sa.sa.Owner, o) {
 			p.removeOut(sa)
 		}
 	}

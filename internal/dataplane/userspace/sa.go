@@ -38,6 +38,7 @@ const (
 // at by packets, those in time by a timer.
 type usage struct {
 	id        ipsec.SAID
+	key       ipsec.SAID // in the maps of SAs: id, but see shared.go
 	plane     *Plane
 	added     time.Time
 	lastUse   atomic.Int64 // nanoseconds since 1970
@@ -103,7 +104,7 @@ func laborious(sa *ipsec.SA) bool {
 }
 
 func (u *usage) init(p *Plane, sa *ipsec.SA) {
-	u.id, u.plane, u.added = sa.ID, p, time.Now()
+	u.id, u.key, u.plane, u.added = sa.ID, sa.ID, p, time.Now()
 	u.limit(sa.Soft, sa.Hard)
 }
 
@@ -178,7 +179,7 @@ func (u *usage) expire() {
 	if u.dead.Swap(true) {
 		return
 	}
-	go u.plane.expired(u.id)
+	go u.plane.expired(u.key)
 }
 
 // stop ends the SA without an event.
