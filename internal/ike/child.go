@@ -124,7 +124,9 @@ func (e *Engine) newChild(q *quick) {
 	p, cs := q.p, q.cs
 	limits := q.chosen.life()
 	life := limits.duration()
-	rekey := cs.current() != nil
+	// Of two that crossed each other neither is the other's successor.
+	was := cs.current()
+	rekey := was != nil && was.born.Before(q.created)
 	c := &child{
 		cs: cs, role: q.role, peer: p.peer, idBody: p.idBody, remote: p.remote, begun: q.created, born: e.now,
 		rekeyAt: e.now.Add(e.rekeyAfter(life, q.role)), expireAt: e.now.Add(life),
@@ -139,12 +141,9 @@ func (e *Engine) newChild(q *quick) {
 	if cs.busy == q {
 		cs.busy = nil
 	}
-	cs.fails, cs.retryAt = 0, time.Time{}
+	cs.fails, cs.retryAt, cs.rekey = 0, time.Time{}, false
 	cs.schedule(e)
-	for _, id := range cs.acquires {
-		e.emit(EndAcquire{ID: id})
-	}
-	cs.acquires = nil
+	cs.endAcquires(e, nil)
 	cs.remoteAddr = p.remote
 	e.emit(Phase2Up{
 		Conn: cs.conn.Name, Peer: p.peer.Name, Role: q.role, Local: p.local, Remote: p.remote, Selector: q.selector(), Suite: q.chosen.String(),

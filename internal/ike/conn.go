@@ -22,6 +22,7 @@ type connState struct {
 	rekey      bool // the current child is to be replaced
 	children   []*child
 	busy       *quick  // our own quick mode
+	theirs     int     // the peer's, under way
 	waitsFor   *phase1 // our own main mode
 	acquires   []uint64
 	fails      int
@@ -48,9 +49,12 @@ func (cs *connState) schedule(e *Engine) { e.alarms.set(&cs.alarm, cs, cs.retryA
 
 func (cs *connState) wake(e *Engine) {
 	cs.retryAt = time.Time{}
-	if cs.current() == nil && cs.wanted || cs.rekey {
-		e.negotiate(cs)
-	}
+	e.negotiate(cs)
+}
+
+// due tells whether a connection needs SAs that it does not have.
+func (cs *connState) due() bool {
+	return cs.rekey || cs.current() == nil && (cs.wanted || len(cs.acquires) > 0)
 }
 
 // sortedConns gives connections in an order that does not change from run to
@@ -98,28 +102,20 @@ func (e *Engine) userInitiate(name string) {
 	}
 }
 
-var errNoConnection = errors.New("no connection has that flow")
-
-func (e *Engine) acquire(in Acquire) {
-	cs := e.conns[in.Conn]
-	switch {
-	case cs == nil:
-		e.emit(EndAcquire{ID: in.ID, Err: errNoConnection})
-	case cs.current() != nil:
-		e.emit(EndAcquire{ID: in.ID})
-	default:
-		cs.acquires = append(cs.acquires, in.ID)
-		e.negotiate(cs)
-	}
-}
-
-// negotiate takes the next step towards a child, unless one is under way.
+// negotiate takes the next step towards a child that is needed, unless one is
+// under way: ours, or the peer's.
 func (e *Engine) negotiate(cs *connState) {
-	if e.stopped || cs.busy != nil || cs.waitsFor != nil {
+	if e.stopped || cs.busy != nil || cs.waitsFor != nil || !cs.due() {
 		return
 	}
 	cs.retryAt = time.Time{}
+	if cs.current() == nil {
+		cs.retryAt = e.expected(cs)
+	}
 	cs.schedule(e)
+	if cs.theirs > 0 || !cs.retryAt.IsZero() {
+		return
+	}
 	if p := e.bestPhase1(cs); p != nil {
 		e.startQuick(p, cs, cs.current())
 		return
@@ -155,18 +151,17 @@ func (e *Engine) ownMainMode(cs *connState) *phase1 {
 // failedConn notes a failure and sets the next attempt: soon at first, then
 // every Check-interval.
 func (e *Engine) failedConn(cs *connState, f *Failed) {
-	for _, id := range cs.acquires {
-		e.emit(EndAcquire{ID: id, Err: errors.New(f.Reason)})
+	if cs.theirs == 0 { // else they wait for the peer's quick mode
+		cs.endAcquires(e, errors.New(f.Reason))
 	}
-	cs.acquires = nil
 	if e.stopped {
 		return
 	}
-	if !cs.wanted && cs.current() == nil {
-		cs.rekey = false
+	cs.rekey = cs.rekey && cs.current() != nil
+	if !cs.due() {
+		e.dropIdle(cs)
 		return
 	}
-	cs.rekey = cs.current() != nil
 	pause := min(e.cfg.CheckInterval, 2*time.Second<<min(cs.fails, 10))
 	cs.fails++
 	cs.retryAt = e.now.Add(e.between(pause, 80, 120))
@@ -176,10 +171,18 @@ func (e *Engine) failedConn(cs *connState, f *Failed) {
 // resume gives the connections of a peer that came to us what they wait for.
 func (e *Engine) resume(p *phase1) {
 	for _, cs := range slices.Clone(e.connsOf[p.peer]) {
-		due := cs.current() == nil && (cs.wanted || len(cs.acquires) > 0) || cs.rekey
+		if p.role != Responder || !cs.due() {
+			continue
+		}
+		// What the peer has not answered so far, it may never get.
+		if own := cs.waitsFor; own != nil && own.neg.state == awaitSA && own.neg.sending.tries > 0 {
+			cs.stopWaiting()
+			e.negotiate(cs)
+			continue
+		}
 		// Only who failed before is in a hurry: whoever calls us usually starts
 		// its own quick mode, and a second one would be of no use.
-		if due && cs.fails > 0 && p.role == Responder && cs.busy == nil && cs.waitsFor == nil {
+		if cs.fails > 0 && cs.busy == nil && cs.waitsFor == nil {
 			cs.retryAt = e.now.Add(2 * e.cfg.RetransmitAfter)
 			cs.schedule(e)
 		}
@@ -205,17 +208,12 @@ func (e *Engine) lostChild(cs *connState) {
 // dropIdle takes out a connection that was made for a peer and serves nothing
 // any more.
 func (e *Engine) dropIdle(cs *connState) {
-	if cs == nil || !cs.dynamic || len(cs.children) > 0 || cs.busy != nil || cs.waitsFor != nil || e.conns[cs.conn.Name] != cs {
+	if cs == nil || !cs.dynamic || e.conns[cs.conn.Name] != cs {
 		return
 	}
-	for _, p := range e.up[upKey{cs.conn.Peer, cs.remoteID}] {
-		for _, q := range p.quicks {
-			if q.cs == cs && q.state != quickDone {
-				return
-			}
-		}
+	if len(cs.children) == 0 && len(cs.acquires) == 0 && cs.busy == nil && cs.theirs == 0 && cs.waitsFor == nil {
+		e.removeConn(cs)
 	}
-	e.removeConn(cs)
 }
 
 // connFor finds the connection that quick mode's identities mean.
@@ -348,16 +346,8 @@ func (e *Engine) closeConn(cs *connState, reason string) {
 	if q := cs.busy; q != nil {
 		e.endQuick(q)
 	}
-	if p := cs.waitsFor; p != nil {
-		cs.waitsFor = nil
-		if p.neg != nil {
-			p.neg.waiters = slices.DeleteFunc(p.neg.waiters, func(o *connState) bool { return o == cs })
-		}
-	}
-	for _, id := range cs.acquires {
-		e.emit(EndAcquire{ID: id, Err: errors.New(reason)})
-	}
-	cs.acquires = nil
+	cs.stopWaiting()
+	cs.endAcquires(e, errors.New(reason))
 	for _, p := range e.up[upKey{cs.conn.Peer, ""}] {
 		for _, q := range sortedQuicks(p) {
 			if q.cs == cs && q.state != quickDone {

@@ -148,9 +148,12 @@ func (p *phase1) wake(e *Engine) {
 	case e.due(p.expireAt):
 		e.deletePhase1(p, "its lifetime is over")
 		return
-	case e.due(p.deleteAt):
+	case e.due(p.deleteAt) && e.replaced(p):
 		e.deletePhase1(p, "replaced by a newer one")
 		return
+	case e.due(p.deleteAt):
+		p.superseded, p.deleteAt = false, time.Time{}
+		p.rekeyAt = e.now.Add(e.cfg.RetransmitAfter)
 	default:
 		p.wakeEstablished(e)
 	}
@@ -285,6 +288,14 @@ func (e *Engine) supersedePhase1(p *phase1) {
 	}
 }
 
+// replaced tells whether what took p's place is still there. A superseded SA
+// whose successor has gone meanwhile carries on.
+func (e *Engine) replaced(p *phase1) bool {
+	return slices.ContainsFunc(e.up[upKey{p.peer, string(p.idBody)}], func(q *phase1) bool {
+		return q != p && !q.superseded && q.samePeer(p)
+	})
+}
+
 func (p *phase1) rival() rival { return rival{p.role, p.created, p.established, p.icky[:]} }
 
 // failPhase1 ends a negotiation with an explanation.
@@ -304,6 +315,10 @@ func (e *Engine) failPhase1(p *phase1, f *Failed) {
 	}
 	for _, cs := range waiters {
 		cs.waitsFor = nil
+		if e.bestPhase1(cs) != nil { // the peer's own has come to its end
+			e.negotiate(cs)
+			continue
+		}
 		e.failedConn(cs, f)
 	}
 }

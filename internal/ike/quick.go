@@ -107,8 +107,8 @@ func (q *quick) wake(e *Engine) {
 
 // unanswered ends a quick mode that got no answer under an SA that should have
 // had one: the peer may have lost the ISAKMP SA, and a new one is the way to
-// find out (kill -9 on the other side). That is done at once, though not twice
-// in a row.
+// find out (kill -9 on the other side). Who needs the connection does that at
+// once, though not twice in a row.
 func (e *Engine) unanswered(q *quick) {
 	p, cs := q.p, q.cs
 	f := &Failed{
@@ -117,23 +117,29 @@ func (e *Engine) unanswered(q *quick) {
 	}
 	if q.role == Responder {
 		e.inform(p, q.deletePayloads()...)
-		e.failQuick(q, f)
-		return
 	}
-	if p.heard.After(q.created) { // it is there: this one exchange came to grief
+	switch {
+	case p.heard.After(q.created): // it is there: this one exchange came to grief
 		f.Hint = "the peer answers under the same ISAKMP SA, though not to this: look at its log"
 		e.failQuick(q, f)
 		return
+	case q.role == Responder && !cs.due():
+		f.Hint = ""
+		e.failQuick(q, f)
+		return
 	}
-	e.failQuick(q, f)
+	e.endQuick(q)
+	e.emit(q.failed(f))
 	if !p.dead {
 		e.deletePhase1(p, "the peer no longer answers under it")
 	}
-	if cs.fails > 1 { // that was tried already
-		return
-	}
-	if cs.wanted || len(cs.acquires) > 0 || cs.current() != nil {
-		cs.retryAt = time.Time{}
+	switch {
+	case q.role == Responder:
+		e.takeOver(cs)
+	case cs.fails > 0: // that was tried already
+		e.failedConn(cs, f)
+	default:
+		cs.fails++
 		e.negotiate(cs)
 	}
 }
@@ -240,7 +246,7 @@ func (e *Engine) askQuickSPI(q *quick, proto doi.Protocol) {
 		r := in.(SPIAllocated)
 		if r.Err != nil {
 			delete(q.spis, proto)
-			e.failQuick(q, &Failed{Reason: "the data plane gave no SPI: " + r.Err.Error()})
+			e.failMeans(q, "the data plane gave no SPI: "+r.Err.Error())
 			return
 		}
 		var spi [4]byte
@@ -257,13 +263,22 @@ func (e *Engine) askQuickDH(q *quick, g doi.Group, peer []byte) {
 	id := q.await(e, func(in Input) {
 		r := in.(DHDone)
 		if r.Err != nil {
-			e.failQuick(q, &Failed{Reason: "the key exchange failed: " + r.Err.Error()})
+			e.failMeans(q, "the key exchange failed: "+r.Err.Error())
 			return
 		}
 		q.private, q.gx, q.gxy = r.Private, r.Private.Public(), r.Shared
 		e.meansMet(q)
 	})
 	e.emit(DiffieHellman{ID: id, Group: g, Private: q.private, Peer: peer})
+}
+
+// failMeans ends a quick mode for which something is missing here. An initiator
+// that waits for us need not find out by waiting.
+func (e *Engine) failMeans(q *quick, reason string) {
+	if q.role == Responder {
+		e.inform(q.p, notifyPayload(doi.NotifyNoProposalChosen))
+	}
+	e.failQuick(q, &Failed{Reason: reason})
 }
 
 // setIDs makes the identities that we send as initiator. A network that is not

@@ -11,6 +11,7 @@ import (
 // finishQuick hands the SAs over; what stays is the cache for duplicates.
 func (e *Engine) finishQuick(q *quick) {
 	e.newChild(q)
+	q.over()
 	q.state = quickDone
 	q.sending.next = time.Time{}
 	q.giveUpAt = e.now.Add(e.cfg.ExchangeMaxTime / 2)
@@ -23,13 +24,19 @@ func (e *Engine) finishQuick(q *quick) {
 // failQuick ends a quick mode with an explanation, gives back what was
 // reserved or installed, and lets the connection try again later.
 func (e *Engine) failQuick(q *quick, f *Failed) {
-	cs := q.cs
-	f.Phase, f.Role, f.Peer, f.Conn, f.Local, f.Remote = 2, q.role, q.p.peer.Name, cs.conn.Name, q.p.local, q.p.remote
 	e.endQuick(q)
-	e.emit(*f)
+	e.emit(q.failed(f))
 	if q.role == Initiator {
-		e.failedConn(cs, f)
+		e.failedConn(q.cs, f)
+		return
 	}
+	e.takeOver(q.cs)
+}
+
+// failed says of which quick mode f speaks.
+func (q *quick) failed(f *Failed) Failed {
+	f.Phase, f.Role, f.Peer, f.Conn, f.Local, f.Remote = 2, q.role, q.p.peer.Name, q.cs.conn.Name, q.p.local, q.p.remote
+	return *f
 }
 
 // abandonQuick ends a quick mode whose ISAKMP SA is gone; the connection tries
@@ -39,11 +46,15 @@ func (e *Engine) abandonQuick(q *quick, reason string) {
 		e.removeQuick(q)
 		return
 	}
-	cs, initiator := q.cs, q.role == Initiator
+	cs := q.cs
 	e.endQuick(q)
-	if initiator && !e.stopped {
+	switch {
+	case e.stopped || !cs.due():
+	case q.role == Initiator:
 		e.emit(Notice{Peer: q.p.peer.Name, Remote: q.p.remote, Text: fmt.Sprintf("quick mode for connection %s begins anew: %s", cs.conn.Name, reason)})
 		e.negotiate(cs)
+	default:
+		e.takeOver(cs)
 	}
 }
 
@@ -69,8 +80,16 @@ func (e *Engine) endQuick(q *quick) {
 	if q.cs != nil && q.cs.busy == q {
 		q.cs.busy = nil
 	}
+	q.over()
 	e.removeQuick(q)
 	e.dropIdle(q.cs)
+}
+
+// over: nobody waits for q any more.
+func (q *quick) over() {
+	if q.role == Responder {
+		q.cs.theirs--
+	}
 }
 
 func (e *Engine) addQuick(q *quick) {
@@ -78,6 +97,9 @@ func (e *Engine) addQuick(q *quick) {
 		q.p.quicks = map[uint32]*quick{}
 	}
 	q.p.quicks[q.id] = q
+	if q.role == Responder {
+		q.cs.theirs++
+	}
 }
 
 func (e *Engine) removeQuick(q *quick) {

@@ -66,6 +66,7 @@ func (e *Engine) quick1(p *phase1, d Datagram, h isakmp.Header) (rej *rejection)
 	q.candidates = cloneCandidates(cands)
 	q.sending.accepted(d)
 	e.addQuick(q)
+	e.giveWay(q.cs)
 	query := e.query(q)
 	for i := range q.candidates {
 		query.Proposals = append(query.Proposals, q.candidates[i].proposal())

@@ -190,6 +190,7 @@ func (n *Node) carryOut(o ike.Output) {
 		w.send(&Packet{Sender: n, From: n.source(o.Local), To: o.Remote, KeepOpen: true})
 	case ike.EndAcquire:
 		n.Ended = append(n.Ended, o)
+		n.Plane.enqueue(0, nil, func() { n.Plane.endAcquire(o) })
 	case ike.AllocSPI, ike.InstallSA, ike.DeleteSA, ike.UpdateSA, ike.DiffieHellman, ike.QueryPolicy:
 		n.Requests[fmt.Sprintf("%T", o)[len("ike."):]]++
 		n.execute(o)

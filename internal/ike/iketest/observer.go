@@ -114,6 +114,15 @@ func (o *Observer) Last() *Session {
 	return nil
 }
 
+// QuickModes is how many quick modes were begun.
+func (o *Observer) QuickModes() int {
+	n := 0
+	for _, x := range o.order {
+		n += len(x.quicks)
+	}
+	return n
+}
+
 // Of is what is known of a datagram that was sent before.
 func (o *Observer) Of(data []byte) *Seen { return o.seen[string(data)] }
 

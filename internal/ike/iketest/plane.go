@@ -26,8 +26,8 @@ type Plane struct {
 	free     time.Time // when the worker is done with all that was asked
 	nextSPI  ipsec.SPI
 	nextCPI  ipsec.SPI
-	anyCPI   bool // well-known ones too
-	acquires map[string]bool
+	anyCPI   bool                // well-known ones too
+	acquires map[uint64]*acquire // that were not answered yet
 	acquired uint64
 }
 
@@ -50,7 +50,7 @@ func newPlane(n *Node) *Plane {
 func (p *Plane) wipe() {
 	p.live, p.reserved = map[ipsec.SAID]*liveSA{}, map[ipsec.SAID]bool{}
 	p.pending, p.newest = map[ipsec.SAID]time.Time{}, map[ipsec.FlowID][]*liveSA{}
-	p.flows, p.acquires = map[ipsec.FlowID]ipsec.Flow{}, map[string]bool{}
+	p.flows, p.acquires = map[ipsec.FlowID]ipsec.Flow{}, map[uint64]*acquire{}
 	p.free = time.Time{}
 }
 

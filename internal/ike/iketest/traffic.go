@@ -16,7 +16,7 @@ type Stream struct {
 	From, To *Node
 	Conn     string // as the sender calls it
 	Size     uint64 // bytes of a packet
-	Acquire  bool   // the data plane asks for SAs when there are none
+	Acquire  bool   // without SAs the data plane holds the packet and asks for some
 
 	Sent, Received int
 	Lost           map[string]int // by reason
@@ -49,6 +49,8 @@ func (w *World) Stream(from, to *Node, conn string, pause time.Duration) *Stream
 	return s
 }
 
+func (s *Stream) flow() ipsec.FlowID { return ipsec.FlowName(s.Conn, ipsec.Out) }
+
 // Stop ends a stream. What is on the way still arrives.
 func (s *Stream) Stop() { s.stopped = true }
 
@@ -67,12 +69,17 @@ func (s *Stream) String() string {
 // Send sends one packet on the outgoing SA that the connection's flow takes.
 func (s *Stream) Send() {
 	s.Sent++
+	s.pass()
+}
+
+func (s *Stream) pass() {
 	p := s.From.Plane
-	ls := p.outgoing(ipsec.FlowName(s.Conn, ipsec.Out))
+	ls := p.outgoing(s.flow())
 	if ls == nil {
-		s.Lost["no SA"]++
 		if s.Acquire {
-			p.acquire(s.Conn)
+			p.hold(s)
+		} else {
+			s.Lost["no SA"]++
 		}
 		return
 	}
@@ -89,21 +96,6 @@ func (s *Stream) Send() {
 	for _, o := range ls {
 		p.count(o, s.Size)
 	}
-}
-
-// acquire asks the engine for SAs, once at a time.
-func (p *Plane) acquire(conn string) {
-	for _, e := range p.node.Ended {
-		if e.ID == p.acquired {
-			p.acquires[conn] = false
-		}
-	}
-	if p.acquires[conn] {
-		return
-	}
-	p.acquires[conn] = true
-	p.acquired++
-	p.node.Handle(ike.Acquire{ID: p.acquired, Conn: conn})
 }
 
 // count holds an SA against its limits in bytes (RFC 4301 section 4.4.2.1).
