@@ -138,14 +138,21 @@ func (x *session) endAcquire(ctx context.Context, r *request) error {
 	return x.s.b.EndAcquire(ctx, r.Acquire, why)
 }
 
-// dump answers in pages.
+// dump answers in pages. It is the one answer that takes much memory, for as long
+// as the client takes to read it: there are few at a time, and each has an end.
 func (x *session) dump(ctx context.Context, r *request) error {
-	select {
-	case x.dumping <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("another dump is on its way: %w", ctx.Err())
+	few := x.s.dumps.others
+	if x.peer.uid == 0 {
+		few = x.s.dumps.root
 	}
-	defer func() { <-x.dumping }()
+	for _, turn := range []chan struct{}{x.dumping, few} {
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+		case <-ctx.Done():
+			return fmt.Errorf("too many dumps at the same time: %w", ctx.Err())
+		}
+	}
 	st, err := x.s.b.Dump(ctx, *r.Query)
 	if err != nil {
 		return err
@@ -157,7 +164,7 @@ func (x *session) dump(ctx context.Context, r *request) error {
 		n = min(pageSize-n, len(st.Flows))
 		page.Flows, st.Flows = st.Flows[:n], st.Flows[n:]
 		more := len(st.SAs)+len(st.Flows) > 0
-		if err := x.page(r.ID, page, more); err != nil {
+		if err := errors.Join(ctx.Err(), x.page(r.ID, page, more)); err != nil {
 			x.c.Close()
 			return nil
 		}

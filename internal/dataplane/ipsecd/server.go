@@ -18,6 +18,7 @@ const (
 	maxClients  = 128
 	maxOfUser   = 32               // clients of one user who is not root
 	maxRequests = 64               // a client's, at the same time
+	maxDumps    = 4                // at the same time, root's and others' apart
 	maxAlong    = 64 << 10         // bytes of a request that others may go along with
 	maxEvents   = 4096             // that wait for a client
 	maxMessages = 8192             // that wait for one who watches
@@ -49,6 +50,7 @@ type Server struct {
 	left     chan struct{} // a client went
 	stop     chan struct{}
 	spis     spis
+	dumps    struct{ root, others chan struct{} } // each holds a copy of the tables
 	wg       sync.WaitGroup
 }
 
@@ -63,6 +65,7 @@ func NewServer(b dataplane.Backend, group int, log *slog.Logger) *Server {
 		waiting: map[dataplane.AcquireID]bool{}, watchers: map[*backlog[*dataplane.Message]]bool{},
 		left: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
+	s.dumps.root, s.dumps.others = make(chan struct{}, maxDumps), make(chan struct{}, maxDumps)
 	s.wg.Go(s.events)
 	return s
 }

@@ -18,7 +18,7 @@ type session struct {
 	wants   Events // under Server.mu
 	events  *backlog[*event]
 	slots   chan struct{} // requests that are not answered yet
-	dumping chan struct{} // one dump at a time: it is the one large answer
+	dumping chan struct{} // one dump at a time
 	writing chan struct{} // one at a time
 }
 

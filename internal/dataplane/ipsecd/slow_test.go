@@ -59,9 +59,9 @@ func (r *room) client(want Events) *Client {
 }
 
 // greeted is a raw connection whose first request was answered.
-func (r *room) greeted() net.Conn {
+func (r *room) greeted(who peer) net.Conn {
 	r.t.Helper()
-	c := r.come(peer{})
+	c := r.come(who)
 	say(r.t, c, &request{ID: 1, Op: opHello, Version: version})
 	var a answer
 	_, err := readFrame(c, &a)
@@ -111,7 +111,7 @@ func TestWhoKeepsTheServerWaiting(t *testing.T) {
 				if c.greeted {
 					conn.Close()
 					synctest.Wait()
-					conn = r.greeted()
+					conn = r.greeted(peer{})
 				}
 				good := r.client(AllEvents)
 				c.act(t, conn)
@@ -140,17 +140,24 @@ func bit(b bool) time.Duration {
 	return 0
 }
 
-// counting counts the dumps that a data plane is asked for.
+// counting counts what a data plane is asked for.
 type counting struct {
 	*null.Plane
-	mu    sync.Mutex
-	dumps int
+	mu            sync.Mutex
+	totals, dumps int
+}
+
+func (c *counting) Dump(ctx context.Context, q dataplane.Query) (dataplane.State, error) {
+	c.mu.Lock()
+	c.dumps++
+	c.mu.Unlock()
+	return c.Plane.Dump(ctx, q)
 }
 
 func (c *counting) Totals(context.Context) (dataplane.Totals, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.dumps++
+	c.totals++
 	return dataplane.Totals{}, nil
 }
 
@@ -159,7 +166,7 @@ func (c *counting) Totals(context.Context) (dataplane.Totals, error) {
 func TestUnreadAnswersAreBounded(t *testing.T) {
 	b := &counting{}
 	inRoom(t, func() dataplane.Backend { b.Plane = null.New(null.Options{}); return b }, func(t *testing.T, r *room) {
-		conn := r.greeted()
+		conn := r.greeted(peer{})
 		defer conn.Close()
 		good := r.client(AllEvents)
 		defer good.Close()
@@ -175,8 +182,8 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		if b.dumps != maxRequests || said != maxRequests+1 {
-			t.Errorf("%d requests were carried out and %d read, want %d and one more", b.dumps, said, maxRequests)
+		if b.totals != maxRequests || said != maxRequests+1 {
+			t.Errorf("%d requests were carried out and %d read, want %d and one more", b.totals, said, maxRequests)
 		}
 		must(t, good.AddSA(t.Context(), someSA(1)))
 		pass(writeTime)
@@ -192,7 +199,7 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 func TestEventsOverflow(t *testing.T) {
 	inRoom(t, noPlane, func(t *testing.T, r *room) {
 		b := r.b.(*null.Plane)
-		conn := r.greeted()
+		conn := r.greeted(peer{})
 		defer conn.Close()
 		say(t, conn, &request{ID: 2, Op: opRegister, Events: AllEvents})
 		var a answer
@@ -381,6 +388,32 @@ func TestRefusalsDoNotFillTheLog(t *testing.T) {
 		n.warn("refused")
 		if k := strings.Count(text.String(), "\n"); k != 11 || strings.Count(text.String(), "999") != 10 {
 			t.Errorf("%d lines:\n%s", k, &text)
+		}
+	})
+}
+
+// Dumps that are not read are few at a time, come to an end, and do not keep root
+// from its own.
+func TestDumpsThatAreNotRead(t *testing.T) {
+	b := &counting{}
+	inRoom(t, func() dataplane.Backend { b.Plane = null.New(null.Options{}); return b }, func(t *testing.T, r *room) {
+		for range 3 * maxDumps {
+			c := r.greeted(peer{uid: 7})
+			defer c.Close()
+			say(t, c, &request{ID: 2, Op: opDump, Query: &dataplane.Query{}})
+		}
+		synctest.Wait()
+		if b.dumps != maxDumps {
+			t.Errorf("%d dumps at the same time, want %d", b.dumps, maxDumps)
+		}
+		root := r.client(NoEvents)
+		defer root.Close()
+		_, err := root.Dump(t.Context(), dataplane.Query{})
+		must(t, err)
+		pass(opTime + 2*writeTime)
+		synctest.Wait()
+		if n := r.s.Clients(); n != 1 {
+			t.Errorf("%d clients, want root's", n)
 		}
 	})
 }
