@@ -18,8 +18,6 @@ import (
 //
 // 1 and 2 fit a number, the rank: lower is taken.
 
-const worstRank = ^uint64(0)
-
 func rankOf(f *Flow) uint64 {
 	unless := func(given bool) uint64 {
 		if given {

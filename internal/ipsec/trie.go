@@ -20,7 +20,7 @@ const (
 
 type bucket[T any] struct {
 	tx    uint64
-	best  uint64 // lowest rank inside
+	best  uint64 // no rank inside is lower; what left a trie leaves it as it was
 	count int
 	first *spdEntry[T]   // by rank and name; nil when deep is there
 	rest  []*spdEntry[T] // in that order
@@ -28,19 +28,20 @@ type bucket[T any] struct {
 }
 
 // node is one of a path-compressed binary trie. Every node has flows of its own
-// or two children. It is a line of the processor's cache, since a lookup among
-// many flows waits for memory most of the time.
+// or something on both sides. It is a line of the processor's cache, since a
+// lookup among many flows waits for memory most of the time.
 type node[T any] struct {
-	key     bits128
-	best    uint64     // lowest rank here and below
-	ownBest uint64     // lowest rank here
-	own     *bucket[T] // flows whose field is exactly the node's prefix
-	child   [2]*node[T]
-	mark    uint64 // the transaction, and in the last byte the prefix's length
+	key  bits128
+	mark uint64     // the transaction, and in the last byte the prefix's length
+	own  *bucket[T] // flows whose field is exactly the node's prefix
+	kids [2]kid[T]
 }
 
-func newNode[T any](tx uint64, at prefix) *node[T] {
-	return &node[T]{key: at.key, best: worstRank, ownBest: worstRank, mark: tx<<8 | uint64(at.n)}
+// kid is what is below a node on one side: a node, a flow that is alone there, or
+// nothing.
+type kid[T any] struct {
+	node *node[T]
+	leaf *spdEntry[T]
 }
 
 // size is the length of the node's prefix.
@@ -55,40 +56,45 @@ func commonBits(a, b *bits128) int {
 
 // find returns the best flow for p that is better than found.
 func (b *bucket[T]) find(p *packetKey, f field, found *spdEntry[T]) *spdEntry[T] {
+	if found != nil && b.best > found.rank {
+		return found
+	}
 	if b.deep != nil {
 		key := f.packetBits(p)
 		return b.deep.find(p, &key, f, found)
 	}
-	if found != nil && b.first.rank > found.rank {
-		return found
-	}
-	if b.first.key.match(p) {
+	if b.first.match(p, found) {
 		return b.first
 	}
 	for _, e := range b.rest {
-		if found != nil && e.rank > found.rank {
-			break
-		}
-		if e.key.match(p) {
+		if e.match(p, found) {
 			return e
 		}
 	}
 	return found
 }
 
+// match tells whether e is the flow for p rather than found.
+func (e *spdEntry[T]) match(p *packetKey, found *spdEntry[T]) bool {
+	return (found == nil || e.rank < found.rank) && e.key.match(p)
+}
+
 // find goes to the longest prefix first: among equal orders that is the better
 // flow, and its rank then spares looking at the shorter ones.
 func (n *node[T]) find(p *packetKey, key *prefix, f field, found *spdEntry[T]) *spdEntry[T] {
 	size := n.size()
-	if found != nil && n.best > found.rank || size > key.n || !same(&n.key, &key.key, size) {
+	if size > key.n || !same(&n.key, &key.key, size) {
 		return found
 	}
 	if size < key.n {
-		if c := n.child[key.key.bit(size)]; c != nil {
-			found = c.find(p, key, f, found)
+		switch k := &n.kids[key.key.bit(size)]; {
+		case k.node != nil:
+			found = k.node.find(p, key, f, found)
+		case k.leaf != nil && k.leaf.match(p, found):
+			found = k.leaf
 		}
 	}
-	if n.own != nil && (found == nil || n.ownBest <= found.rank) {
+	if n.own != nil {
 		found = n.own.find(p, f+1, found)
 	}
 	return found
@@ -104,17 +110,18 @@ func (b *bucket[T]) insert(tx uint64, f field, e *spdEntry[T]) *bucket[T] {
 	b.best = min(b.best, e.rank)
 	switch {
 	case b.deep != nil:
-		b.deep = b.deep.insert(tx, f, f.prefix(&e.flow.Selector), e)
+		b.deep = b.deep.insert(tx, f, e)
 	case b.count <= bucketMax || f == fieldEnd:
 		list := b.collect(make([]*spdEntry[T], 0, b.count))
 		i, _ := slices.BinarySearchFunc(list, e, (*spdEntry[T]).compare)
 		b.setList(slices.Insert(list, i, e))
 	default:
-		for _, old := range b.collect(make([]*spdEntry[T], 0, b.count)) {
-			b.deep = b.deep.insert(tx, f, f.prefix(&old.flow.Selector), old)
-		}
-		b.deep = b.deep.insert(tx, f, f.prefix(&e.flow.Selector), e)
+		list := b.collect(make([]*spdEntry[T], 0, b.count))
 		b.setList(nil)
+		b.deep = newNode(tx, f, e)
+		for _, old := range list {
+			b.deep = b.deep.insert(tx, f, old)
+		}
 	}
 	return b
 }
@@ -137,21 +144,23 @@ func (b *bucket[T]) remove(tx uint64, f field, e *spdEntry[T]) *bucket[T] {
 	}
 	b = b.writable(tx)
 	b.count--
-	if b.deep == nil {
-		list := b.collect(make([]*spdEntry[T], 0, b.count+1))
+	var list []*spdEntry[T]
+	switch {
+	case b.deep == nil:
+		list = b.collect(make([]*spdEntry[T], 0, b.count+1))
 		i, _ := slices.BinarySearchFunc(list, e, (*spdEntry[T]).compare)
-		b.setList(slices.Delete(list, i, i+1))
-		b.best = b.first.rank
+		list = slices.Delete(list, i, i+1)
+	case b.count <= bucketMin:
+		list = b.deep.collect(make([]*spdEntry[T], 0, b.count+1))
+		list = slices.DeleteFunc(list, func(o *spdEntry[T]) bool { return o == e })
+		slices.SortFunc(list, (*spdEntry[T]).compare)
+		b.deep = nil
+	default:
+		b.deep = b.deep.remove(tx, f, e).grown(tx, f)
 		return b
 	}
-	b.deep = b.deep.remove(tx, f, f.prefix(&e.flow.Selector), e)
-	b.best = b.deep.best
-	if b.count <= bucketMin {
-		list := b.deep.collect(make([]*spdEntry[T], 0, b.count))
-		slices.SortFunc(list, (*spdEntry[T]).compare)
-		b.setList(list)
-		b.deep = nil
-	}
+	b.setList(list)
+	b.best = b.first.rank
 	return b
 }
 
@@ -175,76 +184,92 @@ func (b *bucket[T]) collect(all []*spdEntry[T]) []*spdEntry[T] {
 	return append(append(all, b.first), b.rest...)
 }
 
-// insert returns n with e added at the prefix at; n may be nil.
-func (n *node[T]) insert(tx uint64, f field, at prefix, e *spdEntry[T]) *node[T] {
-	if n == nil {
-		n = newNode[T](tx, at)
-		n.setOwn(n.own.insert(tx, f+1, e))
-		n.best = n.ownBest
-		return n
-	}
-	size := n.size()
-	if size > at.n || !same(&n.key, &at.key, size) {
-		return n.fork(tx, f, at, e)
-	}
-	n = n.writable(tx)
-	n.best = min(n.best, e.rank)
-	if size == at.n {
-		n.setOwn(n.own.insert(tx, f+1, e))
-		return n
-	}
-	side := at.key.bit(size)
-	n.child[side] = n.child[side].insert(tx, f, at, e)
+// newNode is one with a flow of its own.
+func newNode[T any](tx uint64, f field, e *spdEntry[T]) *node[T] {
+	n := emptyNode[T](tx, f.prefix(&e.flow.Selector))
+	n.own = n.own.insert(tx, f+1, e)
 	return n
 }
 
-func (n *node[T]) setOwn(b *bucket[T]) {
-	n.own, n.ownBest = b, worstRank
-	if b != nil {
-		n.ownBest = b.best
-	}
+func emptyNode[T any](tx uint64, at prefix) *node[T] {
+	return &node[T]{key: at.key, mark: tx<<8 | uint64(at.n)}
 }
 
-// fork puts a node above n, where at and n's prefix part or at ends.
-func (n *node[T]) fork(tx uint64, f field, at prefix, e *spdEntry[T]) *node[T] {
-	size := uint8(min(commonBits(&n.key, &at.key), int(at.n), int(n.size())))
-	up := newNode[T](tx, prefix{at.key.cut(size), size})
-	up.best = min(n.best, e.rank)
-	up.child[n.key.bit(size)] = n
-	if size == at.n {
-		up.setOwn(up.own.insert(tx, f+1, e))
-		return up
+// insert returns n with e added.
+func (n *node[T]) insert(tx uint64, f field, e *spdEntry[T]) *node[T] {
+	at, size := f.prefix(&e.flow.Selector), n.size()
+	if size > at.n || !same(&n.key, &at.key, size) {
+		return fork(tx, f, n.key, size, kid[T]{node: n}, at, e)
 	}
-	side := at.key.bit(size)
-	up.child[side] = up.child[side].insert(tx, f, at, e)
+	n = n.writable(tx)
+	if size == at.n {
+		n.own = n.own.insert(tx, f+1, e)
+		return n
+	}
+	k := &n.kids[at.key.bit(size)]
+	switch {
+	case k.node != nil:
+		k.node = k.node.insert(tx, f, e)
+	case k.leaf == nil:
+		k.leaf = e
+	default:
+		*k = kid[T]{node: k.leaf.beside(tx, f, at, e)}
+	}
+	return n
+}
+
+// beside is a node with o, which was alone, and e.
+func (o *spdEntry[T]) beside(tx uint64, f field, at prefix, e *spdEntry[T]) *node[T] {
+	other := f.prefix(&o.flow.Selector)
+	if other.n < at.n && same(&other.key, &at.key, other.n) || other == at {
+		return newNode(tx, f, o).insert(tx, f, e)
+	}
+	return fork(tx, f, other.key, other.n, kid[T]{leaf: o}, at, e)
+}
+
+// fork is a node above k, whose prefix is given, where that and at part, or at
+// ends.
+func fork[T any](tx uint64, f field, key bits128, n uint8, k kid[T], at prefix, e *spdEntry[T]) *node[T] {
+	size := uint8(min(commonBits(&key, &at.key), int(at.n), int(n)))
+	up := emptyNode[T](tx, prefix{at.key.cut(size), size})
+	up.kids[key.bit(size)] = k
+	if size == at.n {
+		up.own = up.own.insert(tx, f+1, e)
+	} else {
+		up.kids[at.key.bit(size)].leaf = e
+	}
 	return up
 }
 
-// remove returns n without e, which is in it at the prefix at; nil when nothing
-// is left, the one child when n has become a mere step on the way to it.
-func (n *node[T]) remove(tx uint64, f field, at prefix, e *spdEntry[T]) *node[T] {
+// remove returns what is left of n without e, which is in it.
+func (n *node[T]) remove(tx uint64, f field, e *spdEntry[T]) kid[T] {
 	n = n.writable(tx)
+	at := f.prefix(&e.flow.Selector)
 	if size := n.size(); size == at.n {
-		n.setOwn(n.own.remove(tx, f+1, e))
+		n.own = n.own.remove(tx, f+1, e)
+	} else if k := &n.kids[at.key.bit(size)]; k.leaf != nil {
+		k.leaf = nil
 	} else {
-		side := at.key.bit(size)
-		n.child[side] = n.child[side].remove(tx, f, at, e)
+		*k = k.node.remove(tx, f, e)
 	}
-	if n.own == nil {
-		if n.child[0] == nil {
-			return n.child[1]
-		}
-		if n.child[1] == nil {
-			return n.child[0]
-		}
+	none := kid[T]{}
+	switch {
+	case n.own == nil && n.kids[0] == none: // a mere step on the way
+		return n.kids[1]
+	case n.own == nil && n.kids[1] == none:
+		return n.kids[0]
+	case n.own != nil && n.own.count == 1 && n.kids[0] == none && n.kids[1] == none:
+		return kid[T]{leaf: n.own.collect(nil)[0]}
 	}
-	n.best = n.ownBest
-	for _, c := range n.child {
-		if c != nil {
-			n.best = min(n.best, c.best)
-		}
+	return kid[T]{node: n}
+}
+
+// grown is k as a node.
+func (k kid[T]) grown(tx uint64, f field) *node[T] {
+	if k.leaf != nil {
+		return newNode(tx, f, k.leaf)
 	}
-	return n
+	return k.node
 }
 
 func (n *node[T]) writable(tx uint64) *node[T] {
@@ -256,10 +281,16 @@ func (n *node[T]) writable(tx uint64) *node[T] {
 	return &c
 }
 
+// collect adds the flows from n on to a list.
 func (n *node[T]) collect(all []*spdEntry[T]) []*spdEntry[T] {
-	if n == nil {
-		return all
-	}
 	all = n.own.collect(all)
-	return n.child[1].collect(n.child[0].collect(all))
+	for _, k := range n.kids {
+		switch {
+		case k.node != nil:
+			all = k.node.collect(all)
+		case k.leaf != nil:
+			all = append(all, k.leaf)
+		}
+	}
+	return all
 }
