@@ -28,6 +28,7 @@ type journal struct {
 	path  string
 	file  *os.File
 	lines int // in the file
+	most  int // lines before what was is left out
 	live  func() []record
 	fails bool // said already
 }
@@ -144,11 +145,9 @@ func (j *journal) write(r record) {
 	if j == nil {
 		return
 	}
-	if j.lines > 1000 && j.live != nil {
-		if all := j.live(); j.lines > 3*len(all) {
-			j.rewrite(all)
-			return // the book has it already
-		}
+	if j.lines >= j.most && j.live != nil {
+		j.rewrite(j.live()) // r is in the book already
+		return
 	}
 	if r.SA != nil {
 		r.SA.SA = r.SA.SA.Public()
@@ -188,8 +187,10 @@ func (j *journal) rewrite(all []record) {
 	err := j.replace(next, b.Bytes())
 	if err != nil {
 		_ = os.Remove(next)
+		j.most = 2 * j.lines // not at every line, while the disk is full
 	} else {
 		j.lines = len(all)
+		j.most = 3*j.lines + 1000
 	}
 	j.failed(err)
 }

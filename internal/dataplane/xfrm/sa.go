@@ -86,8 +86,9 @@ func (p *Plane) install(sa *ipsec.SA, e *saEntry) error {
 		return errors.Join(p.refused(sa, failed), p.refreshFlows(p.book.served(&e.sa)))
 	}
 	delete(p.book.reserved, e.key())
-	if sa.ID.Proto == ipsec.ProtoAH && !p.ahByHand {
+	if sa.ID.Proto == ipsec.ProtoAH && !p.ahByHand && p.off[ipsec.ProtoAH] {
 		delete(p.off, ipsec.ProtoAH)
+		p.journal.write(record{Off: p.offList()})
 	}
 	if err := p.completed(e); err != nil {
 		p.remove(e)
