@@ -41,7 +41,7 @@ func first() {
 	end.MemFree, end.MemAll = memory()
 	if s.w == nil { // it did not come as far as that; the console is all there is
 		fmt.Println("vmtest:", end.Trouble)
-	} else if err := s.say(message{Kind: sayEnd, End: &end}); err != nil {
+	} else if err := errors.Join(s.say(message{Kind: sayEnd, End: &end}), s.drain()); err != nil {
 		fmt.Println("vmtest: the end cannot be told:", err)
 	}
 	// The host ends the machine when it has read that, and does not wait for this.
@@ -58,6 +58,7 @@ func firstRun(s *speaker, end *outcome) error {
 		return err
 	}
 	s.w = port
+	s.drain = func() error { return unix.IoctlSetInt(int(port.Fd()), unix.TCSBRK, 1) }
 	raw, err := os.ReadFile(ourFolder + "/orders")
 	if err != nil {
 		return fmt.Errorf("the image was not unpacked to its end, memory is too small: %w", err)

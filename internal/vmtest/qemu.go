@@ -21,10 +21,12 @@ import (
 )
 
 // commandLine is the kernel's. Everything in it saves time at start but for
-// panic=-1 and oops=panic, which end the machine when the kernel is in trouble,
-// and rootfstype: the first root file system otherwise takes half of the memory
-// and no more, and silently leaves out files that do not fit.
-const commandLine = "console=ttyS0 panic=-1 oops=panic quiet loglevel=4 tsc=reliable no_timer_check cryptomgr.notests " +
+// panic=-1 and oops=panic, which end the machine when the kernel is in trouble;
+// clocksource, for the kernel guesses the rate of the TSC wrong when this machine
+// is busy at that moment, and clocks then run at twice their speed; and
+// rootfstype: the first root file system otherwise takes half of the memory and
+// no more, and silently leaves out files that do not fit.
+const commandLine = "console=ttyS0 panic=-1 oops=panic quiet loglevel=4 tsc=reliable clocksource=hpet no_timer_check cryptomgr.notests " +
 	"mitigations=off nokaslr lsm= noreplace-smp rootfstype=ramfs " + firstEnv + "=1"
 
 // running is a machine that was started.

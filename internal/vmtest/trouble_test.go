@@ -73,7 +73,7 @@ var troubles = map[string]struct {
 		in: func(t *testing.T) {
 			t.Run("kills", func(t *testing.T) { must(t, os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)) })
 		},
-		want: []string{"the machine died", "sysrq triggered crash", "--- FAIL: TestTrouble/kills"},
+		want: []string{"the machine died", "sysrq triggered crash", "--- FAIL: TestTrouble"},
 	},
 	"hanging machine": {
 		machine: Machine{Silence: 6 * time.Second},

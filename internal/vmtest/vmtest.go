@@ -20,7 +20,8 @@
 //
 // Package lab works in the guest: hosts, cables, address translation. Starting a
 // program costs 70 to 100 ms there, so whatever can be done with netlink is.
-// There is no shell.
+// There is no shell. It has one processor, but tests that call t.Parallel run
+// four at a time: most of them wait most of the time.
 package vmtest
 
 import (
@@ -256,7 +257,7 @@ func orMinute(d time.Duration) time.Duration {
 // and a timeout that strikes there before ours does here, so that the guest's
 // goroutines are seen.
 func inherited(t *testing.T) []string {
-	args := []string{"-test.v=test2json", "-test.short=" + strconv.FormatBool(testing.Short()), "-test.paniconexit0"}
+	args := []string{"-test.v=test2json", "-test.short=" + strconv.FormatBool(testing.Short()), "-test.paniconexit0", "-test.parallel=4"}
 	if deadline, ok := t.Deadline(); ok {
 		left := time.Until(deadline)
 		args = append(args, "-test.timeout="+(left-min(20*time.Second, left/4)).String())

@@ -36,8 +36,9 @@ type outcome struct {
 
 // speaker sends messages; several goroutines may use it.
 type speaker struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu    sync.Mutex
+	w     io.Writer
+	drain func() error // waits until all that was said has left the machine
 }
 
 func (s *speaker) say(m message) error {

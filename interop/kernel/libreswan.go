@@ -98,7 +98,7 @@ conn %s
   pfs=%s
   ikelifetime=%ds
   salifetime=%ds
-  rekeymargin=2s
+  rekeymargin=5s
   rekeyfuzz=0%%
   leftupdown=%%disabled
   auto=add

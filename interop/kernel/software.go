@@ -43,5 +43,6 @@ func Machine() vmtest.Machine {
 		Modules:  slices.Concat(vmtest.IPsec, vmtest.NAT),
 		Build:    []string{"oakley/cmd/isakmpd", "oakley/cmd/ipsecd"},
 		Software: []vmtest.Software{StrongSwan(), Libreswan()},
+		Memory:   768, // four cases at a time, with their daemons
 	}
 }
