@@ -22,9 +22,11 @@ type mmsghdr struct {
 const (
 	sizeName = unix.SizeofSockaddrInet6
 	// Room for IPV6_PKTINFO, class, hop limit and UDP_GRO or UDP_SEGMENT, in
-	// 8-byte words.
-	wordsControl = 16
-	sizeControl  = wordsControl * 8
+	// 8-byte words; of what comes, for IPv6's extension headers too.
+	wordsControl     = 16
+	sizeControl      = wordsControl * 8
+	wordsRecvControl = 64
+	sizeRecvControl  = wordsRecvControl * 8
 )
 
 type sysRecv struct {
@@ -42,7 +44,7 @@ func (s *sysRecv) init(room [][]byte) {
 	s.hdrs = make([]mmsghdr, n)
 	s.iovs = make([]unix.Iovec, n)
 	s.names = make([]unix.RawSockaddrInet6, n)
-	s.control = make([]uint64, n*wordsControl)
+	s.control = make([]uint64, n*wordsRecvControl)
 	for i := range n {
 		s.iovs[i].Base = &room[i][0]
 		s.iovs[i].SetLen(len(room[i]))
@@ -50,7 +52,7 @@ func (s *sysRecv) init(room [][]byte) {
 		h.Iov = &s.iovs[i]
 		h.SetIovlen(1)
 		h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
-		h.Control = (*byte)(unsafe.Pointer(&s.control[i*wordsControl]))
+		h.Control = (*byte)(unsafe.Pointer(&s.control[i*wordsRecvControl]))
 	}
 	s.call = func(fd uintptr) bool { return s.recv(fd) }
 }
@@ -59,7 +61,7 @@ func (s *sysRecv) init(room [][]byte) {
 func (s *sysRecv) recv(fd uintptr) bool {
 	for i := range s.hdrs {
 		s.hdrs[i].hdr.Namelen = sizeName
-		s.hdrs[i].hdr.SetControllen(sizeControl)
+		s.hdrs[i].hdr.SetControllen(sizeRecvControl)
 	}
 	for {
 		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&s.hdrs[0])), uintptr(len(s.hdrs)), unix.MSG_DONTWAIT, 0, 0)
@@ -105,8 +107,8 @@ func hostOrder(port uint16) uint16 {
 // when there are several, class and hop limit. It returns the address it was
 // sent to.
 func (s *sysRecv) ancillary(i int, r *Received) (local netip.Addr) {
-	b := unsafe.Slice((*byte)(unsafe.Pointer(&s.control[i*wordsControl])), sizeControl)
-	b = b[:min(int(s.hdrs[i].hdr.Controllen), sizeControl)]
+	b := unsafe.Slice((*byte)(unsafe.Pointer(&s.control[i*wordsRecvControl])), sizeRecvControl)
+	b = b[:min(int(s.hdrs[i].hdr.Controllen), sizeRecvControl)]
 	for len(b) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
 		size := int(h.Len)
@@ -127,6 +129,11 @@ func (s *sysRecv) ancillary(i int, r *Received) (local netip.Addr) {
 			r.TOS = uint8(binary.NativeEndian.Uint32(data))
 		case len(data) >= 4 && (h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TTL || h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_HOPLIMIT):
 			r.TTL = uint8(binary.NativeEndian.Uint32(data))
+		case h.Level == unix.IPPROTO_IPV6 && extension(h.Type) >= 0 && len(data) >= 8:
+			if len(r.Headers) == 0 {
+				r.First = uint8(extension(h.Type))
+			}
+			r.Headers = append(r.Headers, data...)
 		}
 		next := unix.CmsgSpace(len(data))
 		if next > len(b) {
@@ -135,6 +142,20 @@ func (s *sysRecv) ancillary(i int, r *Received) (local netip.Addr) {
 		b = b[next:]
 	}
 	return local
+}
+
+// extension is the protocol number of an extension header that comes as control
+// data; negative: it is something else.
+func extension(typ int32) int {
+	switch typ {
+	case unix.IPV6_HOPOPTS:
+		return unix.IPPROTO_HOPOPTS
+	case unix.IPV6_RTHDR:
+		return unix.IPPROTO_ROUTING
+	case unix.IPV6_DSTOPTS:
+		return unix.IPPROTO_DSTOPTS
+	}
+	return -1
 }
 
 type sysSend struct {

@@ -72,6 +72,10 @@ type Received struct {
 	// Packet is the whole packet, of which Data is the end, for raw IPv4 alone:
 	// no other socket shows the header.
 	Packet []byte
+	// Headers are the extension headers that stood before Data, one behind the
+	// other, and First what the first of them is: of raw IPv6 alone.
+	Headers []byte
+	First   uint8
 }
 
 // Next takes the first datagram off r.

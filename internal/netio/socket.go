@@ -171,6 +171,12 @@ func configure(fd, typ int, v6 bool, mark uint32) error {
 			option{"IPV6_MTU_DISCOVER", unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_WANT, false},
 			option{"IPV6_RECVTCLASS", unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1, false},
 			option{"IPV6_RECVHOPLIMIT", unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1, false})
+		if typ == unix.SOCK_RAW { // AH covers them
+			opts = append(opts,
+				option{"IPV6_RECVHOPOPTS", unix.IPPROTO_IPV6, unix.IPV6_RECVHOPOPTS, 1, true},
+				option{"IPV6_RECVRTHDR", unix.IPPROTO_IPV6, unix.IPV6_RECVRTHDR, 1, true},
+				option{"IPV6_RECVDSTOPTS", unix.IPPROTO_IPV6, unix.IPV6_RECVDSTOPTS, 1, true})
+		}
 	} else {
 		opts = append(opts,
 			option{"IP_PKTINFO", unix.IPPROTO_IP, unix.IP_PKTINFO, 1, false},
@@ -235,7 +241,7 @@ func (s *socket) received(b *RecvBatch, i int, r *Received) bool {
 	if n == 0 || b.sys.hdrs[i].hdr.Flags&unix.MSG_TRUNC != 0 {
 		return false
 	}
-	*r = Received{Data: b.room[i][:n], Remote: b.sys.remote(i)}
+	*r = Received{Data: b.room[i][:n:n], Remote: b.sys.remote(i), Headers: b.room[i][n:n]}
 	local := b.sys.ancillary(i, r)
 	if !local.IsValid() {
 		local = s.local.Addr()

@@ -23,6 +23,8 @@ type layered struct {
 	head   int // bytes of IP header before what follows it; 0: there is none
 	local  netip.AddrPort
 	ttl    uint8
+	first  uint8
+	exts   []byte // extension headers; owned by the job
 	marks  [maxLayers]mark
 	nmarks int
 }
@@ -97,6 +99,7 @@ func (w *inWork) undressLater(sa *inSA, l *line, proto ipsec.Proto, data []byte,
 	copy(k.data, pkt)
 	k.proto, k.head = proto, len(pkt)-len(data)
 	k.remote, k.local, k.tos, k.ttl = m.Remote, m.Local, m.TOS, m.TTL
+	k.exts, k.first = append(k.exts[:0], m.Headers...), m.First
 }
 
 // undress opens the packets of a job; what comes out replaces them.
@@ -105,7 +108,7 @@ func (j *job) undress(w *inWork) {
 	now := time.Now().UnixNano()
 	for i := range j.n {
 		k := &j.all[i]
-		m := netio.Received{Remote: k.remote, Local: k.local, TOS: k.tos, TTL: k.ttl}
+		m := netio.Received{Remote: k.remote, Local: k.local, TOS: k.tos, TTL: k.ttl, Headers: k.exts, First: k.first}
 		data := k.data[k.head:]
 		if k.head > 0 {
 			m.Packet = k.data

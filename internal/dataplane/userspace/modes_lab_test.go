@@ -32,6 +32,7 @@ func TestHostsOverTheKernel(t *testing.T) {
 		stack []protection
 	}{
 		{"ESP transport", []protection{{esp, x, ipsec.CipherAESGCM16, ipsec.AuthNone, false}}},
+		{"ESP tunnel in UDP", []protection{{esp, ipsec.Tunnel, ipsec.CipherAESGCM16, ipsec.AuthNone, true}}},
 		{"ESP transport in UDP", []protection{{esp, x, ipsec.CipherAESCBC, ipsec.AuthHMACSHA1, true}}},
 		{"AH transport", []protection{{ah, x, ipsec.CipherNone, ipsec.AuthHMACSHA256, false}}},
 		{"AH tunnel", []protection{{ah, ipsec.Tunnel, ipsec.CipherNone, ipsec.AuthHMACSHA1, false}}},

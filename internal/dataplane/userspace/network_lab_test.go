@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/userspace"
 	"oakley/internal/ipsec"
@@ -215,5 +217,68 @@ func TestTransportModeThroughNAT(t *testing.T) {
 				t.Errorf("%s carried %d packets", sa.SA.ID, sa.Packets)
 			}
 		}
+	}
+}
+
+// TestExtensionHeadersOverTheKernel: a program's options are before what AH and
+// ESP put into the packet, and AH covers them; raw sockets bring them by another
+// way than the packet.
+func TestExtensionHeadersOverTheKernel(t *testing.T) {
+	x := ipsec.Transport
+	for name, stack := range map[string][]protection{
+		"AH":  {{ipsec.ProtoAH, x, ipsec.CipherNone, ipsec.AuthHMACSHA256, false}},
+		"ESP": {{ipsec.ProtoESP, x, ipsec.CipherAESGCM16, ipsec.AuthNone, false}},
+		"both, by the workers": {
+			{ipsec.ProtoESP, x, ipsec.CipherAESCBC, ipsec.AuthHMACSHA1, false},
+			{ipsec.ProtoAH, x, ipsec.CipherNone, ipsec.AuthHMACSHA1, false},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, a, b := twoHosts(t)
+			pa, pb := open(t, a, userspace.Options{}), open(t, b, userspace.Options{})
+			an, bn := netip.PrefixFrom(host6[0], 128), netip.PrefixFrom(host6[1], 128)
+			protect(t, pa, pb, host6[0], host6[1], an, bn, 0x1000, stack)
+			protect(t, pb, pa, host6[1], host6[0], bn, an, 0x2000, stack)
+			in, err := b.ListenUDP(netip.AddrPortFrom(host6[1], 9300))
+			must(t, err)
+			defer in.Close()
+			out, err := a.ListenUDP(netip.AddrPortFrom(host6[0], 0))
+			must(t, err)
+			defer out.Close()
+			raw, err := out.SyscallConn()
+			must(t, err)
+			must(t, raw.Control(func(fd uintptr) {
+				padding := string([]byte{0, 0, 1, 4, 0, 0, 0, 0})
+				for _, o := range []int{unix.IPV6_HOPOPTS, unix.IPV6_DSTOPTS} {
+					if e := unix.SetsockoptString(int(fd), unix.IPPROTO_IPV6, o, padding); e != nil {
+						err = e
+					}
+				}
+			}))
+			must(t, err)
+			got := make(chan string, 1)
+			go func() {
+				buf := make([]byte, 64)
+				n, _, _ := in.ReadFromUDP(buf)
+				got <- string(buf[:n])
+			}()
+			lab.Eventually(t, 10*time.Second, "a datagram with options arrives", func() bool {
+				_, err := out.WriteToUDPAddrPort([]byte("with options"), netip.AddrPortFrom(host6[1], 9300))
+				must(t, err)
+				select {
+				case s := <-got:
+					return s == "with options"
+				case <-time.After(20 * time.Millisecond):
+					return false
+				}
+			})
+			st, err := pb.Dump(ctx, dataplane.Query{})
+			must(t, err)
+			for _, sa := range st.SAs {
+				if sa.Drops[ipsec.DropAuth] != 0 {
+					t.Errorf("%s: %v", sa.SA.ID, sa.Drops)
+				}
+			}
+		})
 	}
 }

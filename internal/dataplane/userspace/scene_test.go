@@ -264,6 +264,8 @@ func (s *scene) arrive(o *outer) {
 		m.Data = data[at.At:]
 		if dst.Is4() {
 			m.Packet = data
+		} else {
+			m.First, m.Headers = data[6], data[40:at.At]
 		}
 		if proto == protoUDP {
 			o.udp, m.Data, m.Packet = true, m.Data[8:], nil

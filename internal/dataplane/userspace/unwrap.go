@@ -63,12 +63,12 @@ type unwrapping struct {
 
 // whole puts the packet with its IP header into a buffer of its own. Sockets but
 // those of raw IPv4 do not show the header: one is made of what they tell, which
-// is all that AH authenticates (RFC 4302 appendix A).
+// is all that AH authenticates (RFC 4302 appendix A), with the extension headers.
 func (w *inWork) whole(u *unwrapping, proto uint8, data []byte, m *netio.Received) bool {
 	size := len(m.Packet)
 	v6 := m.Local.Addr().Is6()
 	if m.Packet == nil {
-		size = inet.HeaderLen(v6) + len(data)
+		size = inet.HeaderLen(v6) + len(m.Headers) + len(data)
 	}
 	if size > 65535 || !w.take(u, size) {
 		return false
@@ -81,7 +81,11 @@ func (w *inWork) whole(u *unwrapping, proto uint8, data []byte, m *netio.Receive
 	if ttl == 0 {
 		ttl = outerTTL
 	}
-	copy(u.c.bytes()[inet.HeaderLen(v6):], data)
+	rest := u.c.bytes()[inet.HeaderLen(v6):]
+	copy(rest[copy(rest, m.Headers):], data)
+	if len(m.Headers) > 0 {
+		proto = m.First
+	}
 	outer := inet.Header{Src: m.Remote.Addr().WithZone(""), Dst: m.Local.Addr().WithZone(""), Proto: proto, TOS: m.TOS, TTL: ttl}
 	outer.Put(u.c.bytes())
 	return true
