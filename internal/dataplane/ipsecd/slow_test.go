@@ -417,3 +417,44 @@ func TestDumpsThatAreNotRead(t *testing.T) {
 		}
 	})
 }
+
+// deaf is a data plane that answers to a dump when it is told to.
+type deaf struct {
+	*null.Plane
+	resume chan struct{}
+}
+
+func (d *deaf) Dump(ctx context.Context, q dataplane.Query) (dataplane.State, error) {
+	<-d.resume
+	return d.Plane.Dump(ctx, q)
+}
+
+// A call ends with its context; the answer that comes later is nobody's, and does
+// not hold up those of others.
+func TestACallThatIsGivenUp(t *testing.T) {
+	d := &deaf{}
+	inRoom(t, func() dataplane.Backend {
+		d.Plane, d.resume = null.New(null.Options{}), make(chan struct{})
+		return d
+	}, func(t *testing.T, r *room) {
+		for i := range 3 * pageSize {
+			must(t, d.AddSA(t.Context(), someSA(ipsec.SPI(1000+i))))
+		}
+		c := r.client(NoEvents)
+		defer c.Close()
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Dump(short, dataplane.Query{}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		close(d.resume)
+		synctest.Wait()
+		_, err := c.Totals(t.Context())
+		must(t, err)
+		st, err := c.Dump(t.Context(), dataplane.Query{})
+		must(t, err)
+		if len(st.SAs) != 3*pageSize {
+			t.Errorf("%d SAs", len(st.SAs))
+		}
+	})
+}
