@@ -93,7 +93,10 @@ func (id identity) folder() error {
 	if int(st.Uid) == id.uid && int(st.Gid) == id.gid {
 		return nil
 	}
-	return f.Chown(id.uid, id.gid)
+	if err := f.Chown(id.uid, id.gid); err != nil && !inUserNamespace() { // in which we stay who we are
+		return err
+	}
+	return nil
 }
 
 // Numbers of capabilities(7).
