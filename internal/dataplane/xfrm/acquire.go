@@ -57,7 +57,8 @@ func (p *Plane) wanted(f *flowEntry, l larva, packet wire.Selector) {
 	id := p.book.last
 	sel := selectorFrom(&packet)
 	if !p.events.post(dataplane.Acquire{ID: id, Flow: f.ID, Packet: sel}) {
-		return // Lost is told, and the kernel's larva with it
+		p.killLarvae(f) // nobody hears: the next packet asks again
+		return
 	}
 	f.acquire, f.asked = id, now
 	p.book.acquires[id] = f

@@ -349,4 +349,3 @@ func planeOn(t testing.TB, k *fake, f func(o *Options)) *Plane {
 	t.Cleanup(func() { p.Close() })
 	return p
 }
-
