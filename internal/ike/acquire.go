@@ -12,13 +12,18 @@ import (
 // faster than its third message, and the answers to them are no reason for a
 // second quick mode.
 
-var errNoConnection = errors.New("no connection has that flow")
+var (
+	errNoConnection = errors.New("no connection has that flow")
+	errStopped      = errors.New("shutting down")
+)
 
 func (e *Engine) acquire(in Acquire) {
 	cs := e.conns[in.Conn]
 	switch {
 	case cs == nil:
 		e.emit(EndAcquire{ID: in.ID, Err: errNoConnection})
+	case e.stopped:
+		e.emit(EndAcquire{ID: in.ID, Err: errStopped})
 	case cs.current() != nil:
 		e.emit(EndAcquire{ID: in.ID})
 	default:

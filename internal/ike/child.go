@@ -128,7 +128,7 @@ func (e *Engine) newChild(q *quick) {
 	was := cs.current()
 	rekey := was != nil && was.born.Before(q.created)
 	c := &child{
-		cs: cs, role: q.role, peer: p.peer, idBody: p.idBody, remote: p.remote, begun: q.created, born: e.now,
+		cs: cs, role: q.role, peer: cs.conn.Peer, idBody: p.idBody, remote: p.remote, begun: q.created, born: e.now,
 		rekeyAt: e.now.Add(e.rekeyAfter(life, q.role)), expireAt: e.now.Add(life),
 	}
 	for i := range q.in {
@@ -298,9 +298,12 @@ func (e *Engine) listenOn(q *quick) bool {
 	}
 	limits := q.chosen.life()
 	c := &child{
-		cs: q.cs, role: q.role, peer: q.p.peer, idBody: q.p.idBody, remote: q.p.remote, begun: q.created, born: e.now,
+		cs: q.cs, role: q.role, peer: q.cs.conn.Peer, idBody: q.p.idBody, remote: q.p.remote, begun: q.created, born: e.now,
 		expireAt: e.now.Add(limits.duration()), deleteAt: e.now.Add(e.cfg.Grace),
-		superseded: true, deaf: true, repeat: deleteRepeats,
+		superseded: true, deaf: true,
+	}
+	if !q.withdrawn {
+		c.repeat = deleteRepeats
 	}
 	for _, sa := range q.in {
 		c.in = append(c.in, sa.ID)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"oakley/internal/doi"
 	"oakley/internal/ipsec"
 )
 
@@ -21,9 +22,9 @@ type connState struct {
 	wanted     bool
 	rekey      bool // the current child is to be replaced
 	children   []*child
-	busy       *quick  // our own quick mode
-	theirs     int     // the peer's, under way
-	waitsFor   *phase1 // our own main mode
+	busy       *quick   // our own quick mode
+	theirs     []*quick // the peer's, under way
+	waitsFor   *phase1  // our own main mode
 	acquires   []uint64
 	fails      int
 	hasFlows   bool // a dynamic one: its flows are there
@@ -113,7 +114,7 @@ func (e *Engine) negotiate(cs *connState) {
 		cs.retryAt = e.expected(cs)
 	}
 	cs.schedule(e)
-	if cs.theirs > 0 || !cs.retryAt.IsZero() {
+	if len(cs.theirs) > 0 || !cs.retryAt.IsZero() {
 		return
 	}
 	if p := e.bestPhase1(cs); p != nil {
@@ -151,7 +152,7 @@ func (e *Engine) ownMainMode(cs *connState) *phase1 {
 // failedConn notes a failure and sets the next attempt: soon at first, then
 // every Check-interval.
 func (e *Engine) failedConn(cs *connState, f *Failed) {
-	if cs.theirs == 0 { // else they wait for the peer's quick mode
+	if len(cs.theirs) == 0 { // else they wait for the peer's quick mode
 		cs.endAcquires(e, errors.New(f.Reason))
 	}
 	if e.stopped {
@@ -170,19 +171,20 @@ func (e *Engine) failedConn(cs *connState, f *Failed) {
 
 // resume gives the connections of a peer that came to us what they wait for.
 func (e *Engine) resume(p *phase1) {
+	if p.role != Responder {
+		return
+	}
 	for _, cs := range slices.Clone(e.connsOf[p.peer]) {
-		if p.role != Responder || !cs.due() {
-			continue
-		}
-		// What the peer has not answered so far, it may never get.
-		if own := cs.waitsFor; own != nil && own.neg.state == awaitSA && own.neg.sending.tries > 0 {
-			cs.stopWaiting()
-			e.negotiate(cs)
-			continue
+		// A main mode of ours that the peer has not answered so far may never get
+		// there, and need not.
+		unheard := false
+		if own := cs.waitsFor; own != nil {
+			unheard = own.neg.state == awaitSA && own.neg.sending.tries > 0
 		}
 		// Only who failed before is in a hurry: whoever calls us usually starts
 		// its own quick mode, and a second one would be of no use.
-		if cs.fails > 0 && cs.busy == nil && cs.waitsFor == nil {
+		if cs.due() && cs.busy == nil && (unheard || cs.waitsFor == nil && cs.fails > 0) {
+			cs.stopWaiting()
 			cs.retryAt = e.now.Add(2 * e.cfg.RetransmitAfter)
 			cs.schedule(e)
 		}
@@ -191,6 +193,7 @@ func (e *Engine) resume(p *phase1) {
 
 // lostChild: a connection has nothing left that carries its traffic.
 func (e *Engine) lostChild(cs *connState) {
+	cs.rekey = false
 	if e.stopped {
 		return
 	}
@@ -211,7 +214,7 @@ func (e *Engine) dropIdle(cs *connState) {
 	if cs == nil || !cs.dynamic || e.conns[cs.conn.Name] != cs {
 		return
 	}
-	if len(cs.children) == 0 && len(cs.acquires) == 0 && cs.busy == nil && cs.theirs == 0 && cs.waitsFor == nil {
+	if len(cs.children) == 0 && len(cs.acquires) == 0 && cs.busy == nil && len(cs.theirs) == 0 && cs.waitsFor == nil {
 		e.removeConn(cs)
 	}
 }
@@ -336,37 +339,42 @@ func (e *Engine) teardown(in Teardown) {
 		e.emit(Notice{Text: fmt.Sprintf("there is no connection %q to tear down", in.Name)})
 		return
 	}
-	e.closeConn(cs, "torn down by request")
+	e.closeConn(cs, "torn down by request", false)
 }
 
-// closeConn ends everything that a connection has, and tells the peer.
-func (e *Engine) closeConn(cs *connState, reason string) {
+// closeConn ends everything that a connection has, and tells the peer. What
+// listens to the last of a peer's packets goes with the connection itself.
+func (e *Engine) closeConn(cs *connState, reason string, gone bool) {
 	cs.wanted, cs.rekey, cs.retryAt = false, false, time.Time{}
 	e.alarms.unset(&cs.alarm)
 	if q := cs.busy; q != nil {
+		if q.state == awaitQuick2 { // the peer may be at work
+			e.withdraw(q)
+		}
 		e.endQuick(q)
 	}
 	cs.stopWaiting()
 	cs.endAcquires(e, errors.New(reason))
-	for _, p := range e.up[upKey{cs.conn.Peer, ""}] {
-		for _, q := range sortedQuicks(p) {
-			if q.cs == cs && q.state != quickDone {
-				e.endQuick(q)
-			}
+	for _, q := range slices.Clone(cs.theirs) {
+		if !q.installedIn && !e.quiet { // it got no answer yet
+			e.inform(q.p, notifyPayload(doi.NotifyNoProposalChosen))
 		}
+		e.endQuick(q)
 	}
 	for _, c := range slices.Clone(cs.children) {
-		e.endChild(c, reason, true)
+		if gone || !c.deaf {
+			e.endChild(c, reason, true)
+		}
 	}
 }
 
 // shutdown ends everything. Quiet leaves peers and SAs as they are; what is not
 // agreed on yet comes to nothing in either case.
 func (e *Engine) shutdown(in Shutdown) {
-	e.stopped = true
+	e.stopped, e.quiet = true, in.Quiet
 	for _, cs := range e.sortedConns() {
 		if !in.Quiet {
-			e.closeConn(cs, "shutting down")
+			e.closeConn(cs, "shutting down", true)
 		}
 	}
 	for _, p := range e.sortedPhase1() {
@@ -426,7 +434,7 @@ func (e *Engine) reload(cfg *Config) {
 			n = cs.conn
 		}
 		if n == nil || kept[cs.conn.Peer] == nil || !sameConnection(cs.conn, n) {
-			e.closeConn(cs, "the configuration changed")
+			e.closeConn(cs, "the configuration changed", true)
 			e.removeConn(cs)
 		}
 	}

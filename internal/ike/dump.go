@@ -22,7 +22,7 @@ func (e *Engine) Dump() []byte {
 	}
 	for _, cs := range e.sortedConns() {
 		fmt.Fprintf(&b, "connection %s wanted %t rekey %t busy %t theirs %d waiting %t acquires %d fails %d retry %s\n",
-			cs.conn.Name, cs.wanted, cs.rekey, cs.busy != nil, cs.theirs, cs.waitsFor != nil, len(cs.acquires), cs.fails, stamp(cs.retryAt))
+			cs.conn.Name, cs.wanted, cs.rekey, cs.busy != nil, len(cs.theirs), cs.waitsFor != nil, len(cs.acquires), cs.fails, stamp(cs.retryAt))
 		for _, c := range cs.children {
 			fmt.Fprintf(&b, "  child %s remote %s superseded %t deaf %t repeat %d born %s rekey %s expire %s delete %s: %s\n",
 				c.role, c.remote, c.superseded, c.deaf, c.repeat, stamp(c.born), stamp(c.rekeyAt), stamp(c.expireAt), stamp(c.deleteAt), spis(c.in, c.out))

@@ -30,6 +30,7 @@ type Engine struct {
 	now       time.Time
 	started   bool
 	stopped   bool
+	quiet     bool // stopped without a word to the peers
 
 	out  []Output
 	head int

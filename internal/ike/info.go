@@ -35,16 +35,6 @@ func deletePayload(p *phase1) isakmp.Payload {
 	return &isakmp.Delete{DOI: doi.IPsec, Protocol: doi.ProtoISAKMP, SPISize: 16, SPIs: [][]byte{slices.Concat(p.icky[:], p.rcky[:])}}
 }
 
-// deletePayloads name the incoming SAs of a quick mode that failed after the
-// peer may have installed its half.
-func (q *quick) deletePayloads() []isakmp.Payload {
-	var ps []isakmp.Payload
-	for _, sa := range q.in {
-		ps = append(ps, deleteSPI(sa.ID))
-	}
-	return ps
-}
-
 func deleteSPI(id ipsec.SAID) isakmp.Payload {
 	var spi [4]byte
 	binary.BigEndian.PutUint32(spi[:], uint32(id.SPI))
@@ -74,9 +64,12 @@ func (e *Engine) tellDeleted(c *child) {
 }
 
 // phase1Of finds an ISAKMP SA with a child's peer.
-func (e *Engine) phase1Of(c *child) *phase1 {
+func (e *Engine) phase1Of(c *child) *phase1 { return e.anySA(c.peer, c.idBody) }
+
+// anySA finds the best ISAKMP SA with a peer; nil: there is none.
+func (e *Engine) anySA(peer *Peer, idBody []byte) *phase1 {
 	var best *phase1
-	for _, p := range e.up[upKey{c.peer, string(c.idBody)}] {
+	for _, p := range e.up[upKey{peer, string(idBody)}] {
 		if best == nil || best.superseded && !p.superseded || best.superseded == p.superseded && p.established.After(best.established) {
 			best = p
 		}
@@ -288,23 +281,36 @@ func (e *Engine) deleted(p *phase1, d *isakmp.Delete) {
 		}
 		e.retireChild(c, "the peer deleted them", false)
 		e.promote(c.cs)
+		// What was to replace them has lost its reason, too.
+		if q := c.cs.busy; q != nil && q.replaces == c && !c.cs.due() && c.cs.current() == nil {
+			if q.state == awaitQuick2 {
+				e.withdraw(q)
+			}
+			e.endQuick(q)
+		}
 	}
 }
 
-// refusedBy ends a quick mode that we answered and whose initiator takes its SA
-// back instead of confirming it.
+// refusedBy ends a quick mode whose other side takes its SA back instead of going
+// on.
 func (e *Engine) refusedBy(p *phase1, proto doi.Protocol, spi [4]byte) {
 	for _, q := range sortedQuicks(p) {
-		if q.role != Responder || q.state != awaitQuick3 {
-			continue
-		}
-		for i := range q.chosen.sas {
-			if c := &q.chosen.sas[i]; c.proto == proto && c.spi == spi {
-				e.failQuick(q, &Failed{Reason: "the peer took its SA back before it was agreed on", Hint: "the peer could not install its SAs: its log says why"})
-				break
-			}
+		if q.state != quickDone && q.peerHas(proto, spi) {
+			q.withdrawn = true
+			e.failQuick(q, &Failed{Reason: "the peer took its SA back before it was agreed on", Hint: "the peer could not install its SAs, or the connection was ended there: its log says why"})
 		}
 	}
+}
+
+// peerHas tells whether an SPI is one that the peer offered or chose.
+func (q *quick) peerHas(proto doi.Protocol, spi [4]byte) bool {
+	cands := q.candidates
+	if q.chosen != nil {
+		cands = []candidate{*q.chosen}
+	}
+	return slices.ContainsFunc(cands, func(c candidate) bool {
+		return slices.ContainsFunc(c.sas, func(s chosenSA) bool { return s.proto == proto && s.spi == spi })
+	})
 }
 
 // promote lets an older child carry on when its successor is gone, or has a new
@@ -332,16 +338,16 @@ func isInitialContact(m *isakmp.Message) bool {
 // initialContact removes what was there with the same peer before this SA was
 // begun. What was made since is the peer's too: both sides may start at once.
 func (e *Engine) initialContact(p *phase1) {
-	for _, q := range slices.Clone(e.up[upKey{p.peer, string(p.idBody)}]) {
-		if q != p && q.samePeer(p) && q.established.Before(p.created) {
-			e.dropPhase1(q, "the peer was restarted (INITIAL-CONTACT)")
-		}
-	}
 	for _, cs := range slices.Clone(e.connsOf[p.peer]) {
 		for _, c := range slices.Clone(cs.children) {
 			if slices.Equal(c.idBody, p.idBody) && c.remote.Addr() == p.remote.Addr() && c.born.Before(p.created) {
 				e.endChild(c, "the peer was restarted (INITIAL-CONTACT)", false)
 			}
+		}
+	}
+	for _, q := range slices.Clone(e.up[upKey{p.peer, string(p.idBody)}]) {
+		if q != p && q.samePeer(p) && q.established.Before(p.created) {
+			e.dropPhase1(q, "the peer was restarted (INITIAL-CONTACT)")
 		}
 	}
 }

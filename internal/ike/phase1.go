@@ -148,6 +148,8 @@ func (p *phase1) wake(e *Engine) {
 	case e.due(p.expireAt):
 		e.deletePhase1(p, "its lifetime is over")
 		return
+	case e.due(p.deleteAt) && p.inUse():
+		p.deleteAt = e.now.Add(e.cfg.RetransmitAfter)
 	case e.due(p.deleteAt) && e.replaced(p):
 		e.deletePhase1(p, "replaced by a newer one")
 		return
@@ -288,6 +290,16 @@ func (e *Engine) supersedePhase1(p *phase1) {
 	}
 }
 
+// inUse tells whether a quick mode under p has not come to its end.
+func (p *phase1) inUse() bool {
+	for _, q := range p.quicks {
+		if q.state != quickDone {
+			return true
+		}
+	}
+	return false
+}
+
 // replaced tells whether what took p's place is still there. A superseded SA
 // whose successor has gone meanwhile carries on.
 func (e *Engine) replaced(p *phase1) bool {
@@ -346,6 +358,11 @@ func (e *Engine) endPhase1(p *phase1) {
 
 // deletePhase1 ends an established SA and tells the peer.
 func (e *Engine) deletePhase1(p *phase1, reason string) {
+	for _, q := range sortedQuicks(p) { // the last chance to say so
+		if q.state != quickDone && q.state != awaitInstallOut && q.promised() {
+			e.withdraw(q)
+		}
+	}
 	e.inform(p, deletePayload(p))
 	e.dropPhase1(p, reason)
 }
@@ -357,7 +374,9 @@ func (e *Engine) dropPhase1(p *phase1, reason string) {
 	e.endPhase1(p)
 	e.emit(Phase1Down{Peer: p.peer.Name, Remote: p.remote, Cookies: p.cookies(), Reason: reason})
 	for _, q := range quicks {
-		e.abandonQuick(q, "its ISAKMP SA ended: "+reason)
+		if q.state != awaitInstallOut { // that one is agreed on
+			e.abandonQuick(q, "its ISAKMP SA ended: "+reason)
+		}
 	}
 }
 

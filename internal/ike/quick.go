@@ -59,6 +59,8 @@ type quick struct {
 	in, out      []*ipsec.SA
 	installedIn  bool
 	installedOut bool
+	withdrawn    bool // the peer took its SAs back
+	told         bool // we took ours back and said so
 	bundle       uint64
 	alarm        alarm
 }
@@ -114,9 +116,6 @@ func (e *Engine) unanswered(q *quick) {
 	f := &Failed{
 		Reason: fmt.Sprintf("no answer after %d retransmissions (%s)", e.cfg.Retransmits, q.state),
 		Hint:   "the peer may have been restarted: phase 1 is negotiated anew",
-	}
-	if q.role == Responder {
-		e.inform(p, q.deletePayloads()...)
 	}
 	switch {
 	case p.heard.After(q.created): // it is there: this one exchange came to grief
@@ -386,6 +385,9 @@ func (e *Engine) rejectQuick(p *phase1, q *quick, d Datagram, rej *rejection) {
 		f = &Failed{Reason: rej.reason}
 	}
 	if q != nil {
+		if q.role == Initiator { // message 2 was no good, and its sender waits for the third
+			e.withdraw(q)
+		}
 		e.failQuick(q, f)
 		return
 	}

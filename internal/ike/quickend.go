@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"oakley/internal/ipsec"
+	"oakley/internal/isakmp"
 )
 
 // finishQuick hands the SAs over; what stays is the cache for duplicates.
@@ -63,6 +64,9 @@ func (e *Engine) endQuick(q *quick) {
 	e.forget(q.requests)
 	var ids []ipsec.SAID
 	listening := e.listenOn(q)
+	if q.promised() {
+		e.withdraw(q)
+	}
 	for proto, spi := range q.spis {
 		if spi != [4]byte{} && !listening {
 			ids = append(ids, q.inID(proto, spi))
@@ -87,9 +91,35 @@ func (e *Engine) endQuick(q *quick) {
 
 // over: nobody waits for q any more.
 func (q *quick) over() {
+	q.cs.theirs = slices.DeleteFunc(q.cs.theirs, func(o *quick) bool { return o == q })
+}
+
+// promised tells whether the peer counts on q: as initiator it may have installed
+// its SAs, as responder it waits for the third message.
+func (q *quick) promised() bool {
 	if q.role == Responder {
-		q.cs.theirs--
+		return q.installedIn
 	}
+	return q.state == awaitQuickKeysI || q.state == awaitInstall
+}
+
+// withdraw says that we do not listen, after all, on what quick mode has named.
+func (e *Engine) withdraw(q *quick) {
+	p := q.p
+	if p.dead {
+		p = e.anySA(q.cs.conn.Peer, p.idBody)
+	}
+	if p == nil || q.withdrawn || q.told || e.quiet {
+		return
+	}
+	q.told = true
+	var ps []isakmp.Payload
+	for _, proto := range inwardsOut {
+		if spi := q.spis[proto]; spi != [4]byte{} {
+			ps = append(ps, deleteSPI(q.inID(proto, spi)))
+		}
+	}
+	e.inform(p, ps...)
 }
 
 func (e *Engine) addQuick(q *quick) {
@@ -98,7 +128,7 @@ func (e *Engine) addQuick(q *quick) {
 	}
 	q.p.quicks[q.id] = q
 	if q.role == Responder {
-		q.cs.theirs++
+		q.cs.theirs = append(q.cs.theirs, q)
 	}
 }
 

@@ -232,7 +232,7 @@ func (e *Engine) install(q *quick, sas []*ipsec.SA, done func()) {
 	id := e.ask(func(in Input) {
 		q.requests = q.requests[:0]
 		if err := in.(SAInstalled).Err; err != nil {
-			e.inform(q.p, append([]isakmp.Payload{notifyPayload(doi.NotifyNoProposalChosen)}, q.deletePayloads()...)...)
+			e.inform(q.p, notifyPayload(doi.NotifyNoProposalChosen))
 			e.failQuick(q, &Failed{Reason: "the data plane did not take the SAs: " + err.Error()})
 			return
 		}

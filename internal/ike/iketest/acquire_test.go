@@ -208,7 +208,8 @@ func TestBothAcquire(t *testing.T) {
 				}
 				before := 0
 				if c.phase1 {
-					g.Connect()
+					g.West.Handle(ike.Acquire{ID: 1, Conn: "vpn"})
+					g.Run(10 * time.Second)
 					g.East.Handle(ike.Teardown{Name: "vpn"})
 					g.Run(time.Minute)
 					before = g.Observer().QuickModes()

@@ -46,6 +46,7 @@ type Session struct {
 	ke     [2][]byte
 	nonce  [2][]byte
 	iv     []byte
+	lost   bool // its end could not be followed: one side got something else than was sent
 	quicks map[uint32]*quickSeen
 }
 
@@ -276,6 +277,7 @@ func (o *Observer) mainEncrypted(n *Node, s *Seen, h isakmp.Header, b []byte) in
 	}
 	m, next, err := x.open(h, b, x.iv)
 	if err != nil { // it got another message 5 than was sent: that end is not covered by the hash
+		x.lost = true
 		return 6
 	}
 	s.Message, x.LastBlock = m, next
@@ -304,6 +306,9 @@ func (o *Observer) complain(n *Node, format string, args ...any) {
 func (o *Observer) quick(n *Node, s *Seen, h isakmp.Header, b []byte) {
 	x := s.Session
 	if x.LastBlock == nil {
+		if x.lost {
+			return
+		}
 		o.complain(n, "%s sends a quick mode message before main mode is done", n.Name)
 		return
 	}

@@ -1,0 +1,107 @@
+package iketest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"oakley/internal/ike"
+	"oakley/internal/ipsec"
+)
+
+// halfDone are ways to end a connection while a quick mode for it is under way.
+var halfDone = map[string]func(g *Gateways, n *Node){
+	"teardown": func(_ *Gateways, n *Node) { n.Handle(ike.Teardown{Name: "vpn"}) },
+	"reload without it": func(_ *Gateways, n *Node) {
+		c := copyConfig(n.Config)
+		c.Connections = nil
+		n.Handle(ike.Reload{Config: c})
+	},
+	"reload with another suite": func(_ *Gateways, n *Node) {
+		c := copyConfig(n.Config)
+		c.Connections[0].Suites = []ike.Suite{AESESP, PFSESP}
+		n.Handle(ike.Reload{Config: c})
+	},
+	"phase 1 teardown": func(_ *Gateways, n *Node) { n.Handle(ike.Teardown{Name: n.Config.Peers[0].Name, Phase1: true}) },
+	"SAs expire": func(_ *Gateways, n *Node) {
+		for _, sa := range n.Plane.Live(ipsec.Out) {
+			n.Plane.expired(n.Plane.live[sa.ID])
+		}
+	},
+}
+
+// TestHalfDone ends a connection, its ISAKMP SA or its SAs on one side at each
+// moment of the first quick mode or of a rekey. Neither side may go on sending to
+// nobody: soon both have a pair or neither has, nobody waits for what does not
+// come any more, and whoever wants the connection again has it at once.
+func TestHalfDone(t *testing.T) {
+	for name, end := range halfDone {
+		for _, rekey := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/rekey %t", name, rekey), func(t *testing.T) {
+				t.Parallel()
+				for at := time.Millisecond; at < 80*time.Millisecond; at += 3 * time.Millisecond {
+					for _, west := range []bool{true, false} {
+						cutShort(t, at, west, rekey, name, end)
+					}
+				}
+			})
+		}
+	}
+}
+
+func cutShort(t *testing.T, at time.Duration, west, rekey bool, name string, end func(g *Gateways, n *Node)) {
+	t.Helper()
+	g := NewGateways(t, Setup{Seed: uint64(at), Suites: []ike.Suite{PFSESP}})
+	n, other := g.East, g.West
+	if west {
+		n, other = other, n
+	}
+	g.slowEverything(6 * time.Millisecond)
+	g.West.Handle(ike.Acquire{ID: 1, Conn: "vpn"})
+	g.Run(5 * time.Second)
+	if !rekey { // as if the connection had never been there, and the ISAKMP SA had
+		g.West.Handle(ike.Teardown{Name: "vpn"})
+		g.Run(30 * time.Second)
+		g.West.Handle(ike.Acquire{ID: 2, Conn: "vpn"})
+	} else {
+		expireSoft(g.West)
+	}
+	g.Run(at)
+	end(g, n)
+	g.Run(3 * time.Second)
+	what := fmt.Sprintf("at %s, west %t", at, west)
+	if err := whole(g); err != nil {
+		g.Errorf("%s: three seconds later %v\n%s%s", what, err, g.West.Said(), g.East.Said())
+	}
+	for _, m := range []*Node{n, other} {
+		if err := m.Settled(); err != nil {
+			g.Errorf("%s: three seconds later %v\n%s%s", what, err, g.West.Said(), g.East.Said())
+		}
+	}
+	g.Run(time.Minute)
+	if err := whole(g); err != nil {
+		g.Errorf("%s: a minute later %v\n%s%s", what, err, g.West.Said(), g.East.Said())
+	}
+	g.MustSettle()
+	if name == "reload without it" {
+		n.Handle(ike.Reload{Config: copyConfig(n.Config)})
+	}
+	s, back := g.acquiring(other, n), g.acquiring(n, other)
+	s.Send()
+	g.Run(300 * time.Millisecond)
+	back.Send()
+	g.Run(time.Second)
+	g.mustArrive(what, s, back)
+}
+
+// whole says what is wrong unless what either side sends the other one takes.
+func whole(g *Gateways) error {
+	for _, d := range [][2]*Node{{g.West, g.East}, {g.East, g.West}} {
+		for _, sa := range d[0].Plane.Live(ipsec.Out) {
+			if !d[1].Plane.IsLive(ipsec.In, sa.ID.SPI) {
+				return fmt.Errorf("%s sends by %s, and %s does not listen\n%s%s", d[0].Name, sa.ID.SPI, d[1].Name, d[0].dump(), d[1].dump())
+			}
+		}
+	}
+	return nil
+}
