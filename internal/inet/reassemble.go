@@ -153,6 +153,8 @@ func take(pkt []byte, info *ipsec.PacketInfo, owner any) (p piece, ok bool) {
 		}
 	}
 	switch {
+	case p.at == 0 && !p.more: // whole, of all pieces: another header says that it is none
+		return p, false
 	case len(p.data) == 0, p.more && len(p.data)%8 != 0, p.at+len(p.data) > 65535:
 		return p, false
 	}
