@@ -79,6 +79,7 @@ func (k *kernel) Change(remove, add []ipsec.Flow) error {
 	}
 	k.record(c)
 	k.warnForwarding(add)
+	k.warnStrict(add)
 	return nil
 }
 

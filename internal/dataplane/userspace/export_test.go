@@ -8,6 +8,10 @@ const Tables = tables
 // Crash ends the plane as kill -9 would: descriptors close, nothing is cleaned up.
 func (p *Plane) Crash() {
 	k := p.sys.(*kernel)
+	k.mu.Lock()
+	k.closed = true
+	close(k.done)
+	k.mu.Unlock()
 	k.nl.Close()
 	if k.filter != nil {
 		_ = k.filter.nft.CloseLasting()

@@ -2,9 +2,11 @@ package userspace_test
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -171,6 +173,97 @@ func TestLocalNetworkOfEverything(t *testing.T) {
 		}
 		goes(t, n.Ragweed, packet{src: other, dst: a.Icy}, device, "from here, when that address is gone")
 	}
+}
+
+// A gateway's address may come after its flows, go and come back: packets without
+// a source have it when it is there, and go where they belong when it is not.
+func TestAddressesComeAndGo(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		n := howTo(t)
+		a, bits := &n.V4, 24
+		if v6 {
+			a, bits = &n.V6, 64
+		}
+		move := func(how string) { ipTool(t, n.Ragweed, fmt.Sprintf("addr %s %s/%d dev lan", how, a.RagweedLAN, bits)) }
+		before := state(t, n.Ragweed)
+		move("del")
+		east := open(t, n.Ragweed, userspace.Options{})
+		hole := outgoing("hole", a.NetBadplants, netip.PrefixFrom(a.SlipperyLAN, a.Icy.BitLen()), ipsec.FlowBypass)
+		must(t, east.ApplyFlows(ctx, []ipsec.FlowChange{outgoing("lan", a.NetBadplants, a.NetCarefull, ipsec.FlowRequire), hole}))
+		goes(t, n.Ragweed, packet{dst: a.Icy}, "wan", "without an address in the network")
+		for range 2 {
+			move("add")
+			lab.Eventually(t, 10*time.Second, "packets get the new address", func() bool {
+				dev, source := way(t, n.Ragweed, packet{dst: a.Icy})
+				return dev == device && source == a.RagweedLAN
+			})
+			goes(t, n.Ragweed, packet{src: a.RagweedLAN, dst: a.SlipperyLAN}, "wan", "what is exempted")
+			move("del")
+			lab.Eventually(t, 10*time.Second, "packets have another address again", func() bool {
+				dev, source := way(t, n.Ragweed, packet{dst: a.Icy})
+				return dev == "wan" && source == a.Ragweed
+			})
+			goes(t, n.Ragweed, packet{src: a.Dandelion, dst: a.Icy, iif: "wan"}, device, "forwarded")
+		}
+		move("add")
+		move("del") // too fast for us to see more than the end
+		move("add")
+		lab.Eventually(t, 10*time.Second, "packets get the address", func() bool {
+			dev, source := way(t, n.Ragweed, packet{dst: a.Icy})
+			return dev == device && source == a.RagweedLAN
+		})
+		must(t, east.Close())
+		if d := before.Diff(state(t, n.Ragweed)); d != "" {
+			t.Errorf("not as before:\n%s", d)
+		}
+	}
+}
+
+// notes keep what is logged.
+type notes struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (n *notes) Write(b []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.text = append(n.text, b...)
+	return len(b), nil
+}
+
+func (n *notes) has(s string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return strings.Contains(string(n.text), s)
+}
+
+// A strict reverse-path filter drops what a peer sends that is in its own flow;
+// that is said, with the remedy, which helps.
+func TestStrictReversePathFilter(t *testing.T) {
+	n := howTo(t)
+	a := &n.V4
+	e, w := netip.PrefixFrom(a.Ragweed, 32), netip.PrefixFrom(a.Slippery, 32)
+	filter := func(v string) {
+		must(t, n.Ragweed.Sysctls(map[string]string{"net.ipv4.conf.wan.rp_filter": v}))
+	}
+	filter("1")
+	var said notes
+	east := open(t, n.Ragweed, userspace.Options{Log: slog.New(slog.NewTextHandler(&said, nil))})
+	west := open(t, n.Slippery, userspace.Options{})
+	must(t, east.ApplyFlows(ctx, []ipsec.FlowChange{outgoing("other", a.NetBadplants, a.NetCarefull, ipsec.FlowRequire)}))
+	if said.has("rp_filter") {
+		t.Error("said of a flow between other networks")
+	}
+	must(t, east.ApplyFlows(ctx, between(e, w, a.Ragweed, a.Slippery, ipsec.FlowRequire)))
+	must(t, west.ApplyFlows(ctx, between(w, e, a.Slippery, a.Ragweed, ipsec.FlowRequire)))
+	wire(t, east, west, a.Ragweed, a.Slippery, e, w, 0x1001, gcm)
+	wire(t, west, east, a.Slippery, a.Ragweed, w, e, 0x2001, gcm)
+	if !said.has("remedy=\"sysctl net.ipv4.conf.wan.rp_filter=2\"") {
+		t.Error("not said what the filter does")
+	}
+	filter("2")
+	answers(t, n.Ragweed, a.Slippery, "with a loose filter")
 }
 
 // There are not tables for any number of local networks; further ones have rules

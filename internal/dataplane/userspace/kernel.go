@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,6 +52,7 @@ type kernel struct {
 	tables   map[tableKey]int
 	taken    [2][tables]bool // by address family, as tables says
 	ipip     int             // flows that let IP in IP in
+	own      []netip.Addr    // this host's addresses when flows were last looked at for them
 	// What a predecessor left; it stays until its flows came back or the grace
 	// is over.
 	oldRules  map[ruleKey]bool
@@ -58,7 +60,11 @@ type kernel struct {
 	oldTables [2][tables]bool // in which there were routes
 	grace     *time.Timer
 	closed    bool
-	stuck     [2]bool // forwarding was off at start and nobody was told, by family
+	done      chan struct{} // closed with it
+	stuck     [2]bool       // forwarding was off at start and nobody was told, by family
+	// Interfaces that ask for the way back when the process started, of which
+	// nobody was told.
+	strict []string
 }
 
 func newKernel(o *Options, dev string) (System, error) {
@@ -70,12 +76,14 @@ func newKernel(o *Options, dev string) (System, error) {
 		log: o.Log, nl: nl, dev: dev, mark: o.Mark, table: o.Table, priority: o.Priority,
 		flows: map[ipsec.FlowID]*kept{}, alike: map[likeness][]*kept{},
 		rules: map[ruleKey]int{}, routes: map[routeKey]int{}, elements: map[element]int{},
-		hints: map[slot]routeKey{}, tables: map[tableKey]int{},
+		hints: map[slot]routeKey{}, tables: map[tableKey]int{}, done: make(chan struct{}),
 	}
 	if err := k.open(o); err != nil {
+		close(k.done)
 		nl.Close()
 		return nil, err
 	}
+	k.watch()
 	return k, nil
 }
 
@@ -136,6 +144,7 @@ func (k *kernel) sysctls() {
 	}
 	// Read here: /proc/sys/net is that of the thread's network namespace.
 	k.stuck = [2]bool{!forwards("ipv4"), !forwards("ipv6")}
+	k.strict = strict(k.dev)
 	all, err := os.ReadFile("/proc/sys/net/ipv4/conf/all/rp_filter")
 	if v := strings.TrimSpace(string(all)); err == nil && v != "0" {
 		// The larger of "all" and the device's own counts.
@@ -162,6 +171,36 @@ func (k *kernel) warnForwarding(flows []ipsec.Flow) {
 				"flow", flows[i].ID, "remedy", "sysctl "+key+"=1")
 		}
 	}
+}
+
+// warnStrict says once that a flow is also about the packets between its two
+// gateways while an interface takes packets only from where it would send to: to
+// its peer this host would send into the device. Called with mu held.
+func (k *kernel) warnStrict(flows []ipsec.Flow) {
+	for i := range flows {
+		f := &flows[i]
+		if len(k.strict) == 0 {
+			return
+		}
+		if f.Dir == ipsec.Out && shields(f.Type) && f.Remote.Is4() && f.Selector.Dst.Contains(f.Remote) && (!f.Local.IsValid() || f.Selector.Src.Contains(f.Local)) {
+			k.log.Warn("a flow is about its own gateways too, and the strict reverse-path filter of an interface drops what such a peer sends",
+				"flow", f.ID, "interfaces", k.strict, "remedy", "sysctl net.ipv4.conf."+k.strict[0]+".rp_filter=2")
+			k.strict = nil // once
+		}
+	}
+}
+
+// strict are the interfaces with a strict reverse-path filter (RFC 3704 section
+// 2.2), for IPv4, since IPv6 has none.
+func strict(except string) (names []string) {
+	each, _ := filepath.Glob("/proc/sys/net/ipv4/conf/*/rp_filter")
+	for _, path := range each {
+		name := filepath.Base(filepath.Dir(path))
+		if v, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(v)) == "1" && name != except && name != "lo" && name != "default" {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // forwards tells whether any of this host's interfaces forwards packets. It is
@@ -257,6 +296,7 @@ func (k *kernel) Close() error {
 		return nil
 	}
 	k.closed = true
+	close(k.done)
 	if k.grace != nil {
 		k.grace.Stop()
 	}

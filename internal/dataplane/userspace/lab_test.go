@@ -34,7 +34,7 @@ func howTo(t testing.TB) *lab.HowTo {
 // open starts a plane on a host.
 func open(t testing.TB, h *lab.Host, o userspace.Options) *userspace.Plane {
 	t.Helper()
-	if testing.Verbose() {
+	if testing.Verbose() && o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("host", h.Name)
 	}
 	var p *userspace.Plane

@@ -1,11 +1,8 @@
 package userspace
 
 import (
-	"fmt"
 	"net/netip"
-	"slices"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"oakley/internal/ipsec"
@@ -245,35 +242,4 @@ func unlessAll(p netip.Prefix) netip.Prefix {
 		return netip.Prefix{}
 	}
 	return p
-}
-
-// home are this host's addresses, read when first asked for.
-type home struct {
-	k    *kernel
-	own  []netip.Addr
-	read bool
-}
-
-// unfit are the flags of addresses that no packet can come from yet or should
-// come from any more.
-const unfit = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED
-
-// addresses are in a stable order.
-func (h *home) addresses() ([]netip.Addr, error) {
-	if h.read {
-		return h.own, nil
-	}
-	list, err := h.k.nl.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("reading this host's addresses: %w", err)
-	}
-	for _, l := range list {
-		a, ok := netip.AddrFromSlice(l.IP)
-		if a = a.Unmap(); ok && !a.IsLoopback() && !a.IsLinkLocalUnicast() && l.LinkIndex != h.k.index && l.Flags&unfit == 0 {
-			h.own = append(h.own, a)
-		}
-	}
-	slices.SortFunc(h.own, netip.Addr.Compare)
-	h.read = true
-	return h.own, nil
 }
