@@ -20,7 +20,6 @@ import (
 	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/ipsecd"
 	"oakley/internal/dataplane/userspace"
-	"oakley/internal/ipsec"
 )
 
 // Exit codes.
@@ -135,8 +134,8 @@ func idle(b dataplane.Backend, s *ipsecd.Server) bool {
 	if s.Clients() > 0 {
 		return false
 	}
-	st, err := b.Dump(context.Background(), dataplane.Query{Owner: ipsec.OwnerAny})
-	return err == nil && len(st.SAs)+len(st.Flows) == 0
+	empty, err := ipsecd.Empty(context.Background(), b)
+	return err == nil && empty
 }
 
 func stop(l io.Closer, plane *userspace.Plane, s *ipsecd.Server) error {

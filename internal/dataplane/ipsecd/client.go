@@ -332,12 +332,27 @@ func (p *Client) Close() error {
 // farewell is how long a process may take to clean up.
 const farewell = 5 * time.Second
 
-// empty tells whether the data plane has nothing to keep.
+// Empty tells whether a data plane has nothing to keep, without listing the SAs of
+// one that counts them.
+func Empty(ctx context.Context, b dataplane.Backend) (bool, error) {
+	t, err := b.Totals(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range t.Protos {
+		if p.SAs > 0 {
+			return false, nil
+		}
+	}
+	st, err := b.Dump(ctx, dataplane.Query{})
+	return err == nil && len(st.SAs)+len(st.Flows) == 0, err
+}
+
 func (p *Client) empty() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
-	st, err := p.Dump(ctx, dataplane.Query{})
-	return err == nil && len(st.SAs)+len(st.Flows) == 0
+	empty, err := Empty(ctx, p)
+	return err == nil && empty
 }
 
 // outlast waits for a process to end. Another client may come and keep it.

@@ -185,3 +185,30 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What is to be kept is seen, by data planes that count their SAs and by those that
+// do not.
+func TestEmpty(t *testing.T) {
+	b := null.New(null.Options{})
+	path, _ := serve(t, b)
+	for name, b := range map[string]dataplane.Backend{"null": b, "through the socket": dialTool(t, path)} {
+		is := func(want bool) {
+			t.Helper()
+			if empty, err := Empty(ctx, b); err != nil || empty != want {
+				t.Errorf("%s: empty %t, %v, want %t", name, empty, err, want)
+			}
+		}
+		is(true)
+		must(t, b.AddSA(ctx, someSA(0x5000)))
+		is(false)
+		must(t, b.Flush(ctx, ipsec.OwnerAny))
+		is(true)
+		must(t, b.ApplyFlows(ctx, []ipsec.FlowChange{{Flow: ipsec.Flow{ID: "f/out"}}}))
+		is(false)
+		must(t, b.Flush(ctx, ipsec.OwnerAny))
+	}
+	must(t, b.Close())
+	if _, err := Empty(ctx, b); !errors.Is(err, dataplane.ErrClosed) {
+		t.Errorf("%v", err)
+	}
+}
