@@ -29,7 +29,9 @@ const icmpEvery = 10 * time.Millisecond
 // drop it if it came out of the device, since it takes a packet that claims to be
 // from the host itself for a forged one; so it leaves through a socket. Where we
 // have no address of that family, or no such socket, the message comes out of the
-// device and from the packet's destination, as if the far end had said it.
+// device and from the packet's destination, as if the far end had said it. So it
+// does when the way back to the sender may be through a tunnel: what the socket
+// sends is in clear, and the message has a part of the packet in it.
 func (p *Plane) tooBig(s *sender, sa *outSA, pkt []byte, room int, now int64) bool {
 	v6 := pkt[0]>>4 == 6
 	least := leastMTU4
@@ -50,12 +52,34 @@ func (p *Plane) tooBig(s *sender, sa *outSA, pkt []byte, room int, now int64) bo
 		family = 1
 	}
 	from := p.ownAddr(sa.sa.Src, v6)
-	if from.IsValid() && p.plain[family] != nil {
+	if from.IsValid() && p.plain[family] != nil && !p.shieldsBack(pkt) {
 		s.whole(family, packetTooBig(pkt, from, room), netip.AddrPortFrom(inet.Source(pkt), 0))
 		return true
 	}
 	p.toDevice([][]byte{packetTooBig(pkt, inet.Destination(pkt), room)})
 	return true
+}
+
+// shieldsBack tells whether a flow protects what goes the other way, from where a
+// packet is going to where it came from.
+func (p *Plane) shieldsBack(pkt []byte) bool {
+	var info ipsec.PacketInfo
+	if ipsec.ParsePacket(pkt, &info) != ipsec.DropNone {
+		return true
+	}
+	icmp := ipsec.PacketInfo{Dir: ipsec.Out, Version: info.Version, Src: info.Dst, Dst: info.Src, Proto: protoICMP, HasICMP: true}
+	if icmp.Version == 6 {
+		icmp.Proto = protoICMP6
+	}
+	same := icmp
+	same.Proto, same.HasICMP = info.Proto, info.HasICMP
+	same.HasPorts, same.SrcPort, same.DstPort = info.HasPorts, info.DstPort, info.SrcPort
+	for _, i := range [...]*ipsec.PacketInfo{&icmp, &same} {
+		if f := p.spd.Lookup(i); f != nil && f.Type != ipsec.FlowBypass {
+			return true
+		}
+	}
+	return false
 }
 
 // ownAddr is an address of this gateway: best, when it is of the family, or one
