@@ -14,8 +14,8 @@ import (
 // This host's addresses come and go, and with them those that its own packets may
 // have which have none yet. The kernel removes a route with an address that goes.
 
-// settleDown is how long addresses must have been left alone before flows are
-// looked at for them.
+// settleDown is how long after a change flows are looked at, since changes seldom
+// come alone.
 const settleDown = 300 * time.Millisecond
 
 // home are this host's addresses, read when first asked for.
@@ -59,8 +59,7 @@ func (k *kernel) watch() {
 		return
 	}
 	go func() {
-		quiet := time.NewTimer(settleDown)
-		quiet.Stop()
+		var quiet <-chan time.Time
 		back := map[netip.Addr]bool{}
 		for {
 			select {
@@ -71,8 +70,11 @@ func (k *kernel) watch() {
 				if a, ok := netip.AddrFromSlice(e.LinkAddress.IP); ok && e.NewAddr {
 					back[a.Unmap()] = true
 				}
-				quiet.Reset(settleDown)
-			case <-quiet.C:
+				if quiet == nil {
+					quiet = time.After(settleDown)
+				}
+			case <-quiet:
+				quiet = nil
 				if err := k.rehint(back); err != nil {
 					k.log.Warn("this host's addresses changed, and its own packets may not find into the tunnel", "err", err)
 				}

@@ -358,8 +358,8 @@ func (k *kernel) steps(c *change) (steps []step) {
 	if k.filter != nil {
 		come, leave := moved(k.elements, c.elements)
 		steps = append(steps, step{
-			func() error { return k.filter.change(come, leave, c.ipip > 0) },
-			func() error { return k.filter.change(leave, come, k.ipip > 0) },
+			func() error { return k.refilter(come, leave, c.ipip > 0, c.elements) },
+			func() error { return k.refilter(leave, come, k.ipip > 0, nil) },
 			"packet-filter rules",
 		})
 	}

@@ -2,6 +2,7 @@ package userspace
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -137,7 +138,7 @@ func (f *filter) sweep() error {
 	for _, name := range old.sets {
 		f.nft.DelSet(&nftables.Set{Name: name, Table: f.table})
 	}
-	if err := f.nft.Flush(); err != nil {
+	if err := f.nft.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 		f.old = old
 		return fmt.Errorf("nftables: %w", err)
 	}
@@ -147,11 +148,16 @@ func (f *filter) sweep() error {
 // drop removes the table.
 func (f *filter) drop() error {
 	f.nft.DelTable(f.table)
-	if err := f.nft.Flush(); err != nil {
+	if err := f.nft.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	f.made, f.ipip, f.live, f.kits, f.tops, f.old = false, false, 0, map[kitKey]*kit{}, [realms]int{}, nil
+	f.lost()
 	return nil
+}
+
+// lost says that the table is not there any more.
+func (f *filter) lost() {
+	f.made, f.ipip, f.live, f.kits, f.tops, f.old = false, false, 0, map[kitKey]*kit{}, [realms]int{}, nil
 }
 
 // base writes what is the same for all packets: what came out of the tunnel, or

@@ -3,9 +3,12 @@ package userspace_test
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/nftables"
 
 	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/userspace"
@@ -196,6 +199,44 @@ func TestLeftoversGoWithTheGrace(t *testing.T) {
 		t.Errorf("behind the grace there still are\n%s", l)
 	}
 	must(t, east.Close())
+}
+
+// Whoever loads packet-filter rules anew removes ours with all others: they come
+// back, at once with a change of flows, and the end is clean without them too.
+func TestSomebodyFlushesThePacketFilter(t *testing.T) {
+	n := howTo(t)
+	a := &n.V4
+	flush := func() {
+		must(t, n.Slippery.Do(func() error {
+			c, err := nftables.New()
+			if err != nil {
+				return err
+			}
+			c.FlushRuleset()
+			return c.Flush()
+		}))
+	}
+	before := state(t, n.Slippery)
+	west := open(t, n.Slippery, userspace.Options{})
+	flows := between(a.NetCarefull, a.NetBadplants, a.Slippery, a.Ragweed, ipsec.FlowRequire)
+	must(t, west.ApplyFlows(ctx, flows[1:]))
+	flush()
+	lab.Eventually(t, 10*time.Second, "the filters come back", func() bool {
+		return slices.ContainsFunc(state(t, n.Slippery), func(l string) bool { return strings.Contains(l, "nft set oakley") })
+	})
+	silent(t, n.Dandelion, a.Icy, "with filters that came back")
+	flush()
+	other := outgoing("other", netip.MustParsePrefix("10.77.0.0/24"), netip.MustParsePrefix("10.78.0.0/24"), ipsec.FlowRequire)
+	must(t, west.ApplyFlows(ctx, []ipsec.FlowChange{other}))
+	silent(t, n.Dandelion, a.Icy, "with filters that came back when a flow came")
+	flush()
+	must(t, west.ApplyFlows(ctx, []ipsec.FlowChange{{Remove: true, Flow: other.Flow}}))
+	silent(t, n.Dandelion, a.Icy, "with filters that came back when a flow went")
+	flush()
+	must(t, west.Close())
+	if d := before.Diff(state(t, n.Slippery)); d != "" {
+		t.Errorf("not as before:\n%s", d)
+	}
 }
 
 // The kernel mistakes a rule for another that has more fields. Flows come and go

@@ -84,6 +84,9 @@ func newKernel(o *Options, dev string) (System, error) {
 		return nil, err
 	}
 	k.watch()
+	if k.filter != nil {
+		k.guard()
+	}
 	return k, nil
 }
 
