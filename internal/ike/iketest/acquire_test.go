@@ -41,6 +41,7 @@ func (g *Gateways) quickModes(what string, n int) {
 // third message, and the responder's answers to them find no SA. They wait for
 // the quick mode that is under way, whatever happens to that message.
 func TestAcquireBeforeMessage3(t *testing.T) {
+	t.Parallel()
 	late := func(d time.Duration) fault {
 		return onFirst("late "+d.String(), func(b []byte) []Delivery { return []Delivery{{Data: b, After: d}} })
 	}
@@ -278,6 +279,7 @@ func TestAcquireWhenUp(t *testing.T) {
 // TestAcquireAfterADelete: the peer has just ended the connection, its ISAKMP SA
 // too or not; traffic brings it up again, once.
 func TestAcquireAfterADelete(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		end  func(n *Node)

@@ -12,6 +12,7 @@ import (
 
 // TestTunnel brings one tunnel up in every kind of way.
 func TestTunnel(t *testing.T) {
+	t.Parallel()
 	phase1 := []ike.Phase1Transform{
 		Phase1(doi.CipherDES, 0, doi.HashMD5, doi.GroupMODP768),
 		Phase1(doi.Cipher3DES, 0, doi.HashMD5, doi.GroupMODP1024),

@@ -190,6 +190,7 @@ func TestBundlesSuffer(t *testing.T) {
 
 // TestBundlesThroughBadWeather rekeys bundles under traffic in a bad network.
 func TestBundlesThroughBadWeather(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(fewer(60)) {
 		g := NewGateways(t, Setup{Seed: seed, Suites: []ike.Suite{threefold()}, Active: seed%2 == 0})
 		g.Net = Link{Latency: 20 * time.Millisecond, Jitter: time.Duration(seed%3) * time.Second, Loss: float64(seed%6) * 0.07, Dup: 0.2, Flip: 0.05, Cut: 0.03}
@@ -209,6 +210,7 @@ func TestBundlesThroughBadWeather(t *testing.T) {
 
 // TestBundlesAreRekeyedWithoutLoss: three SAs each way take over at once.
 func TestBundlesAreRekeyedWithoutLoss(t *testing.T) {
+	t.Parallel()
 	g := NewGateways(t, Setup{Suites: []ike.Suite{threefold()}})
 	g.Connect()
 	b := g.bothWays(10 * time.Millisecond)

@@ -135,6 +135,7 @@ func TestResultsOfNobody(t *testing.T) {
 
 // TestResultsTooLate: each kind of request takes longer than the exchange may.
 func TestResultsTooLate(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []ike.Output{ike.DiffieHellman{}, ike.AllocSPI{}, ike.InstallSA{}, ike.QueryPolicy{}} {
 		for _, west := range []bool{true, false} {
 			g := NewGateways(t, Setup{Suites: []ike.Suite{PFSESP}})
@@ -171,6 +172,7 @@ func TestResultsTooLate(t *testing.T) {
 
 // TestReload: what did not change is not touched; what did is.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	g := NewGateways(t, Setup{Active: true})
 	g.West.Start()
 	g.MustUp(5 * time.Second)

@@ -303,6 +303,7 @@ func TestAuthenticNonsense(t *testing.T) {
 
 // TestManyInformationalMessages: a peer that talks a lot costs a bounded memory.
 func TestManyInformationalMessages(t *testing.T) {
+	t.Parallel()
 	g := NewGateways(t, Setup{})
 	g.Connect()
 	s := g.Observer().Last()

@@ -278,6 +278,7 @@ func firstMessage(r *rand.Rand, ps ...isakmp.Payload) []byte {
 // one, cost no arithmetic, get one answer at most, are forgotten, and keep nobody
 // away who has the key.
 func TestSpoofedFirstMessages(t *testing.T) {
+	t.Parallel()
 	for _, addresses := range []int{1, 10, 10_000} {
 		t.Run(fmt.Sprint(addresses), func(t *testing.T) {
 			g := NewGateways(t, Setup{Change: func(side string, c *ike.Config) {

@@ -85,6 +85,7 @@ func TestTeardown(t *testing.T) {
 // TestDeletedISAKMPSA: the IPsec SAs live on, and the next exchange makes a new
 // one.
 func TestDeletedISAKMPSA(t *testing.T) {
+	t.Parallel()
 	g := NewGateways(t, Setup{})
 	g.Connect()
 	g.West.Handle(ike.Teardown{Name: "east", Phase1: true})
@@ -144,6 +145,7 @@ func TestAcquire(t *testing.T) {
 // TestDeletesFareBadly: each fault on the informational message that ends a
 // pair. A lost one is sent again; at the latest the lifetime ends what is left.
 func TestDeletesFareBadly(t *testing.T) {
+	t.Parallel()
 	fs := faults()
 	for at := range 76 {
 		fs = append(fs, onFirst("flip", func(d []byte) []Delivery { return []Delivery{pass(damaged(d, min(at, len(d)-1), 1<<(at%8)))} }))

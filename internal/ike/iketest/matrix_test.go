@@ -226,6 +226,7 @@ func lengthOf(t *testing.T, s step) int {
 // TestRandomWeather runs handshakes through networks that are bad in every way
 // at once.
 func TestRandomWeather(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(fewer(300)) {
 		g := NewGateways(t, Setup{Seed: seed, Suites: []ike.Suite{PFSESP}, Active: seed%2 == 0})
 		g.Net = Link{

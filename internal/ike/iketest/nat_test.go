@@ -243,6 +243,7 @@ func TestOneSpeaksNoNATT(t *testing.T) {
 // TestRekeyByTheHub: the side that is not behind NAT reaches the other through
 // the mapping, in both phases, without a lost packet.
 func TestRekeyByTheHub(t *testing.T) {
+	t.Parallel()
 	b := newBehindNAT(t, nil)
 	b.connect()
 	s := b.Stream(b.hub, b.ann, "ann", 50*time.Millisecond)

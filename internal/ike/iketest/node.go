@@ -98,6 +98,7 @@ func (n *Node) Handle(in ike.Input) {
 		return
 	}
 	n.Inputs++
+	w.stir()
 	d, isDatagram := in.(ike.Datagram)
 	var before, copied []byte
 	if !w.Light && isDatagram {

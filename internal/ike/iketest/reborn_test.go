@@ -12,6 +12,7 @@ import (
 // kept its SAs goes on with them: no packet is lost, the peer deletes nothing,
 // and they are rekeyed before they end.
 func TestReborn(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		active bool

@@ -198,6 +198,7 @@ func TestPolicyFails(t *testing.T) {
 
 // TestRequestsFail: each kind of request fails, on either side, once or always.
 func TestRequestsFail(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"DiffieHellman", "AllocSPI", "InstallSA", "QueryPolicy"} {
 		for _, west := range []bool{true, false} {
 			for _, times := range []int{1, 2, 1000} {

@@ -19,7 +19,7 @@ type bothWays struct {
 }
 
 func (g *Gateways) bothWays(pause time.Duration) *bothWays {
-	return &bothWays{g, g.Stream(g.West, g.East, "vpn", pause), g.Stream(g.East, g.West, "vpn", pause)}
+	return &bothWays{g, g.Watch(g.West, g.East, "vpn", pause), g.Watch(g.East, g.West, "vpn", pause)}
 }
 
 // finish ends both and fails the test if a packet is missing.
@@ -135,6 +135,7 @@ func (g *Gateways) failing(p float64) {
 // TestLateFailure: the responder cannot install its outgoing SA after the
 // initiator has begun to use the pair. It listens until the initiator knows.
 func TestLateFailure(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(10) {
 		g := NewGateways(t, Setup{Seed: seed})
 		g.Connect()
@@ -158,6 +159,7 @@ func TestLateFailure(t *testing.T) {
 
 // TestBothStart: both sides start at the same moment, or nearly.
 func TestBothStart(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(fewer(60)) {
 		g := NewGateways(t, Setup{Seed: seed, Active: true})
 		g.Net.Latency = time.Duration(1+seed%4*40) * time.Millisecond
@@ -245,6 +247,7 @@ func TestLifetimes(t *testing.T) {
 
 // TestJitter: a thousand tunnels that came up at once are not rekeyed at once.
 func TestJitter(t *testing.T) {
+	t.Parallel()
 	first := map[time.Duration]int{}
 	for seed := range uint64(50) {
 		g := NewGateways(t, Setup{Seed: seed})
@@ -263,6 +266,7 @@ func TestJitter(t *testing.T) {
 
 // TestKilobytes rekeys by the amount of traffic.
 func TestKilobytes(t *testing.T) {
+	t.Parallel()
 	p2 := ESP(12, 128, 2, 0)
 	p2.Protocols[0].Transforms[0].Kilobytes = ike.Range{Offer: 1000, Min: 500, Max: 5000}
 	p1 := AES
@@ -274,7 +278,8 @@ func TestKilobytes(t *testing.T) {
 			t.Errorf("limits of %d and %d bytes", sa.Soft.Bytes, sa.Hard.Bytes)
 		}
 	}
-	b := g.bothWays(10 * time.Millisecond) // 100 000 bytes a second
+	const pause = 10 * time.Millisecond // 100 000 bytes a second
+	b := &bothWays{g, g.Stream(g.West, g.East, "vpn", pause), g.Stream(g.East, g.West, "vpn", pause)}
 	g.Run(5 * time.Minute)
 	b.finish()
 	if n := Count[ike.Phase2Up](g.West); n < 29 || n > 80 {

@@ -14,6 +14,7 @@ import (
 // TestKilled kills one side after each message of a handshake, or of a rekey of
 // either phase, and starts it again. Whoever then wants the connection gets it.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	for _, rekey := range []string{"", "phase 2", "phase 1"} {
 		for _, victim := range []string{"west", "east"} {
 			for _, starter := range []string{"west", "east"} {

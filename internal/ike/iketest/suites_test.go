@@ -153,6 +153,7 @@ func (c *suiteCase) check(sas []*ipsec.SA) error {
 // TestEverySuite negotiates everything that can be said, each way, with traffic,
 // and has it end on both sides.
 func TestEverySuite(t *testing.T) {
+	t.Parallel()
 	for i, c := range everySuite() {
 		g := NewGateways(t, Setup{Seed: uint64(i), Suites: []ike.Suite{c.suite}, Hosts: c.hosts})
 		begin := g.West
@@ -244,6 +245,7 @@ func checkKeymat(t *testing.T, g *Gateways, c *suiteCase) {
 // the same, in whatever order it is written, and all others are refused with
 // both proposals and what differs.
 func TestEveryPairOfSuites(t *testing.T) {
+	t.Parallel()
 	all := append([]suiteCase{}, bundleCases()...)
 	for i, c := range everySuite() {
 		info, open := c.want[0].cipher.Info(), c.suite.Protocols[0].Transforms[0].KeyLength.IsZero()

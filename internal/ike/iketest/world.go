@@ -46,6 +46,9 @@ type World struct {
 	seed   uint64
 	lines  []string
 
+	stirred time.Time // when an engine was last given something
+	watches []*watching
+
 	observer *Observer
 	sent     int // IKE datagrams in all
 }
@@ -71,7 +74,7 @@ type event struct {
 	do  func()
 }
 
-type events []event
+type events []*event
 
 func (h events) Len() int { return len(h) }
 func (h events) Less(i, j int) bool {
@@ -81,11 +84,11 @@ func (h events) Less(i, j int) bool {
 	return h[i].at.Before(h[j].at)
 }
 func (h events) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *events) Push(x any)   { *h = append(*h, x.(event)) }
+func (h *events) Push(x any)   { *h = append(*h, x.(*event)) }
 func (h *events) Pop() any {
 	old := *h
 	e := old[len(old)-1]
-	old[len(old)-1] = event{}
+	old[len(old)-1] = nil
 	*h = old[:len(old)-1]
 	return e
 }
@@ -93,7 +96,7 @@ func (h *events) Pop() any {
 // After runs f when d has passed.
 func (w *World) After(d time.Duration, f func()) {
 	w.seq++
-	heap.Push(&w.queue, event{w.Now.Add(max(d, 0)), w.seq, f})
+	heap.Push(&w.queue, &event{w.Now.Add(max(d, 0)), w.seq, f})
 }
 
 // Every runs f each d until it says false.
@@ -141,7 +144,7 @@ func (w *World) RunUntil(d time.Duration, done func() bool) bool {
 func (w *World) next() (at time.Time, step func()) {
 	if len(w.queue) > 0 {
 		at = w.queue[0].at
-		step = func() { heap.Pop(&w.queue).(event).do() }
+		step = func() { heap.Pop(&w.queue).(*event).do() }
 	}
 	for _, n := range w.nodes {
 		if n.Engine == nil {
