@@ -92,7 +92,7 @@ func switches(t *testing.T, h *Harness) {
 		nothing(t, h.B)
 		st, err := s.Backend.Dump(ctx, dataplane.Query{})
 		must(t, err)
-		if !slices.Contains(st.Off, ipsec.ProtoESP) || len(st.SAs) != 1 || !h.Coarse && st.SAs[0].Drops[ipsec.DropDisabled] != 1 {
+		if !slices.Contains(st.Off, ipsec.ProtoESP) || len(st.SAs) != 1 || !s.Coarse && st.SAs[0].Drops[ipsec.DropDisabled] != 1 {
 			t.Errorf("%v is off, %d SAs, drops %v", st.Off, len(st.SAs), st.SAs)
 		}
 		must(t, s.Backend.Enable(ctx, ipsec.ProtoESP, true))

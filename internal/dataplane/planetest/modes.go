@@ -304,11 +304,11 @@ func wrongSA(t *testing.T, h *Harness) {
 		return
 	}
 	ready(t, h, nets4)
-	before := uint64(0) // of coarse planes
+	before := uint64(0) // of a coarse plane
 	dropped := func(id ipsec.SAID) {
 		t.Helper()
 		for deadline := time.Now().Add(patience); ; {
-			n := h.drops(t, h.B, id, ipsec.DropWrongSA)
+			n := h.B.drops(t, id, ipsec.DropWrongSA)
 			if n == before+1 {
 				break
 			}
@@ -317,7 +317,7 @@ func wrongSA(t *testing.T, h *Harness) {
 			}
 			<-time.After(time.Millisecond)
 		}
-		if h.Coarse {
+		if h.B.Coarse {
 			before++
 		}
 		nothing(t, h.B)

@@ -183,13 +183,13 @@ func types(t *testing.T, h *Harness) {
 		f := flows(h.A, h.B, nets4, ipsec.OwnerIKE)
 		f[0].Flow.Type, f[1].Flow.Type = c.typ, c.typ
 		must(t, h.A.Backend.ApplyFlows(ctx, f))
-		before := h.drops(t, h.A, ipsec.SAID{}, c.drop)
+		before := h.A.drops(t, ipsec.SAID{}, c.drop)
 		h.A.Put(packet(host(nets4.a), host(nets4.b), 1))
 		if c.asks {
 			event[dataplane.Acquire](t, h.A)
 		}
 		nothing(t, h.B)
-		if n := h.drops(t, h.A, ipsec.SAID{}, c.drop); c.drop != ipsec.DropNone && n != before+1 {
+		if n := h.A.drops(t, ipsec.SAID{}, c.drop); c.drop != ipsec.DropNone && n != before+1 {
 			t.Errorf("%s: %d drops for %s, want one more than %d", c.typ, n, c.drop, before)
 		}
 		must(t, h.A.Backend.Flush(ctx, ipsec.OwnerAny))
@@ -249,7 +249,7 @@ func bounded(t *testing.T, h *Harness) {
 	}
 	a := event[dataplane.Acquire](t, h.A)
 	deadline := time.Now().Add(patience)
-	for !h.Coarse {
+	for !h.A.Coarse {
 		st, err := h.A.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 		must(t, err)
 		if n := st.Drops[ipsec.DropQueueFull]; n >= sent/2 && n < sent {

@@ -21,6 +21,9 @@ type Site struct {
 	Addr6   netip.Addr
 	Put     func(pkt []byte) // from the network behind it
 	Got     <-chan []byte    // what comes out towards that network
+	// Coarse: it counts what it drops for the host and not for an SA, and not by
+	// all of our reasons; what waits for an SA it does not count.
+	Coarse bool
 }
 
 // Harness is two gateways that reach each other. Twice, if not nil, makes the
@@ -33,18 +36,15 @@ type Harness struct {
 	// Readdress, if not nil, makes A's UDP packets come from an address of A's
 	// and another port, as a NAT would, and brings to A what is sent there.
 	Readdress func(seen netip.AddrPort)
-	// Coarse: the planes count what they drop for the host and not for an SA, and
-	// not by all of our reasons; what waits for an SA they do not count.
-	Coarse bool
 }
 
 // drops is how many packets s dropped because of why, of the SA id or of none;
-// of coarse planes all that it dropped.
-func (h *Harness) drops(t *testing.T, s *Site, id ipsec.SAID, why ipsec.Drop) (n uint64) {
+// if it is coarse, all that it dropped.
+func (s *Site) drops(t *testing.T, id ipsec.SAID, why ipsec.Drop) (n uint64) {
 	t.Helper()
 	all, err := s.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 	must(t, err)
-	if h.Coarse {
+	if s.Coarse {
 		for _, d := range all.Drops {
 			n += d
 		}

@@ -290,7 +290,7 @@ func selectors(t *testing.T, h *Harness) {
 	_, in := connect(t, h.A, h.B, gcm, nets4)
 	h.A.Put(packet(netip.MustParseAddr("10.3.0.1"), host(nets4.b), 1))
 	nothing(t, h.B)
-	if n := h.drops(t, h.B, in, ipsec.DropSelector); n != 1 {
+	if n := h.B.drops(t, in, ipsec.DropSelector); n != 1 {
 		t.Errorf("%d drops for the selector, want one", n)
 	}
 	passes(t, h.A, h.B, packet(host(nets4.a), host(nets4.b), 2))

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"oakley/internal/dataplane/planetest"
-	"oakley/internal/lab"
 	"oakley/internal/vmtest"
 )
 
@@ -22,23 +21,10 @@ var abilities = sync.OnceValues(Probe)
 // The conformance suite of data planes, on a kernel that has everything.
 func TestConformance(t *testing.T) {
 	vmtest.Run(t, machine, func(t *testing.T) {
-		can, err := abilities()
-		if err != nil {
-			t.Fatal(err)
-		}
 		planetest.Run(t, func(t *testing.T) *planetest.Harness {
-			n := lab.New(t)
-			o := Options{Abilities: can, Hold: true}
-			a := newGate(t, n, "a", "192.0.2.1", "2001:db8::1", map[string]string{
-				"10.1.0.0/24": "lan", "10.3.0.0/24": "lan", "fd01::/64": "lan", "10.2.0.0/24": "wan", "fd02::/64": "wan",
-			}, o)
-			b := newGate(t, n, "b", "192.0.2.2", "2001:db8::2", map[string]string{
-				"10.2.0.0/24": "lan", "fd02::/64": "lan", "10.1.0.0/24": "wan", "10.3.0.0/24": "wan", "fd01::/64": "wan",
-			}, o)
-			c := &cable{}
-			c.join(t, a, b)
+			a, b, c := pairOfGates(t, Options{Hold: true}, Options{Hold: true})
 			return &planetest.Harness{
-				A: a.Site, B: b.Site, Coarse: true,
+				A: a.Site, B: b.Site,
 				Twice:     func(on bool) { c.twice.Store(on) },
 				Readdress: func(seen netip.AddrPort) { c.seen.Store(&seen) },
 			}

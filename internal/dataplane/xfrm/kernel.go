@@ -51,8 +51,12 @@ func openKernel() (*sockets, error) {
 	return &sockets{conn}, nil
 }
 
+// room is for one datagram of the kernel's, in bytes: it puts 32 KiB of a dump
+// into one at most.
+const room = 64 << 10
+
 func dial() (*netlink.Conn, error) {
-	conn, err := netlink.Dial(unix.NETLINK_XFRM, nil)
+	conn, err := netlink.Dial(unix.NETLINK_XFRM, &netlink.Config{MessageBufferSize: room})
 	switch {
 	case errors.Is(err, unix.EPROTONOSUPPORT):
 		return nil, fmt.Errorf("this kernel has no XFRM (module xfrm_user): %w", err)

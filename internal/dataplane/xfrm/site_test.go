@@ -97,7 +97,7 @@ func newGate(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]st
 	if err := h.Forward(); err != nil {
 		t.Fatal(err)
 	}
-	g := &gate{Site: &planetest.Site{Addr: netip.MustParseAddr(a4), Addr6: netip.MustParseAddr(a6)}, host: h}
+	g := &gate{Site: &planetest.Site{Addr: netip.MustParseAddr(a4), Addr6: netip.MustParseAddr(a6), Coarse: true}, host: h}
 	got := make(chan []byte, 256)
 	g.Got, g.Put = got, g.put
 	var listen []int
