@@ -344,25 +344,22 @@ func (p *Plane) removeOut(sa *outSA) {
 }
 
 // expired removes an SA that reached a hard limit, and tells.
-func (p *Plane) expired(key ipsec.SAID) {
+func (p *Plane) expired(u *usage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return
 	}
-	in, out := p.in[key], p.out[key]
-	id := key
+	in, out := p.in[u.key], p.out[u.key]
 	switch {
-	case in != nil && in.dead.Load():
-		id = in.id
+	case in != nil && &in.usage == u:
 		p.removeIn(in)
-	case out != nil && out.dead.Load():
-		id = out.id
+	case out != nil && &out.usage == u:
 		p.removeOut(out)
 	default:
 		return // deleted meanwhile, or replaced
 	}
-	p.events.post(dataplane.Expire{SA: id, Hard: true})
+	p.events.post(dataplane.Expire{SA: u.id, Hard: true})
 }
 
 // GetSA tells what an SA has done.

@@ -179,7 +179,7 @@ func (u *usage) expire() {
 	if u.dead.Swap(true) {
 		return
 	}
-	go u.plane.expired(u.key)
+	go u.plane.expired(u)
 }
 
 // stop ends the SA without an event.
