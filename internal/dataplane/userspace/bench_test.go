@@ -35,7 +35,7 @@ func (s *sink) Recv(*netio.RecvBatch) error {
 
 func (s *sink) Send(b *netio.SendBatch) (int, error) {
 	*s.keep = (*s.keep)[:0]
-	b.Each(func(pkt []byte, _, _ netip.AddrPort) { *s.keep = append(*s.keep, pkt) })
+	b.EachTOS(func(pkt []byte, _, _ netip.AddrPort, _ uint8) { *s.keep = append(*s.keep, pkt) })
 	b.Reset()
 	return 0, nil
 }
