@@ -43,17 +43,18 @@ func fit(chain []*outSA, path int) int {
 // tells the host, which then sends shorter ones, or sends it in pieces (RFC 4301
 // section 8.2). It is false when the packet is to go whole, for what the SA makes
 // of it to be fragmented: in transport mode, which protects whole datagrams (RFC
-// 4303 section 3.3.4); when it was put together here of the host's fragments;
-// when the SA is for certain ports, which pieces do not have; when compression
-// may make it fit; and when the host could not be told to send less.
+// 4303 section 3.3.4); when the SA is for certain ports, which pieces do not have;
+// when compression may make it fit; and when the host would be told something that
+// it could do nothing about: to send less than it may be asked to, or of a packet
+// that it has fragmented and that was put together here.
 func (p *Plane) tooLong(s *sender, sa *outSA, pkt []byte, now int64) (done bool) {
 	p.remeasure(sa, now)
 	most := int(sa.most.Load())
-	if len(pkt) <= most || p.joined(pkt) || sa.shrinks.Load() {
+	if len(pkt) <= most || sa.shrinks.Load() {
 		return false
 	}
 	if dontFrag(pkt) {
-		if !p.tooBig(s, sa, pkt, most, now) {
+		if p.joined(pkt) || !p.tooBig(s, sa, pkt, most, now) {
 			return false
 		}
 		sa.drops.add(ipsec.DropTooBig)
