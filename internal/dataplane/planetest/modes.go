@@ -225,7 +225,7 @@ func everyMode(t *testing.T, h *Harness) {
 	number := uint64(0)
 	for _, stack := range stacks {
 		for _, v6 := range []bool{false, true} {
-			if !does(h.A.Backend.Info(), stack) {
+			if !does(h.both(), stack) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s IPv6 %t", stackName(stack), v6), func(t *testing.T) {
@@ -266,7 +266,7 @@ func everyMode(t *testing.T, h *Harness) {
 // has gone.
 func halfBundle(t *testing.T, h *Harness) {
 	stack := []layer{espT, ahX}
-	if !does(h.A.Backend.Info(), stack) {
+	if !does(h.both(), stack) {
 		return
 	}
 	sel := stackSelector(h.A, h.B, stack, false)
@@ -300,7 +300,7 @@ func halfBundle(t *testing.T, h *Harness) {
 // wrongSA: authentic packets of an SA that is not their flow's are dropped, as
 // are those that come through half of a bundle.
 func wrongSA(t *testing.T, h *Harness) {
-	if !does(h.A.Backend.Info(), []layer{espT, ahX}) {
+	if !does(h.both(), []layer{espT, ahX}) {
 		return
 	}
 	ready(t, h, nets4)
@@ -336,7 +336,7 @@ func wrongSA(t *testing.T, h *Harness) {
 // grouped: SAs that came singly are put together.
 func grouped(t *testing.T, h *Harness) {
 	stack := []layer{espT, ahX}
-	if !does(h.A.Backend.Info(), stack) {
+	if !does(h.both(), stack) {
 		return
 	}
 	sel := stackSelector(h.A, h.B, stack, false)

@@ -82,7 +82,7 @@ func sequenceEnd(t *testing.T, h *Harness) {
 }
 
 func extended(t *testing.T, h *Harness) {
-	if !h.A.Backend.Info().ESN {
+	if !h.both().ESN {
 		return
 	}
 	ready(t, h, nets4)

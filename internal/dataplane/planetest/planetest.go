@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,6 +37,18 @@ type Harness struct {
 	// Readdress, if not nil, makes A's UDP packets come from an address of A's
 	// and another port, as a NAT would, and brings to A what is sent there.
 	Readdress func(seen netip.AddrPort)
+}
+
+// both is what both planes can do.
+func (h *Harness) both() dataplane.Info {
+	a, b := h.A.Backend.Info(), h.B.Backend.Info()
+	a.Ciphers, a.Auths, a.Protos = common(a.Ciphers, b.Ciphers), common(a.Auths, b.Auths), common(a.Protos, b.Protos)
+	a.Transport, a.ESN, a.UDPEncap = a.Transport && b.Transport, a.ESN && b.ESN, a.UDPEncap && b.UDPEncap
+	return a
+}
+
+func common[T comparable](a, b []T) []T {
+	return slices.DeleteFunc(slices.Clone(a), func(v T) bool { return !slices.Contains(b, v) })
 }
 
 // drops is how many packets s dropped because of why, of the SA id or of none;

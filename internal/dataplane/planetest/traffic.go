@@ -157,7 +157,7 @@ func ready(t *testing.T, h *Harness, n nets) {
 
 func everySuite(t *testing.T, h *Harness) {
 	ready(t, h, nets4)
-	info := h.A.Backend.Info()
+	info := h.both()
 	number := uint32(0)
 	for _, c := range info.Ciphers {
 		ci := c.Info()

@@ -92,11 +92,25 @@ func (p *Plane) EndAcquire(ctx context.Context, id dataplane.AcquireID, why erro
 	f.resting = time.AfterFunc(f.wait, func() { p.rested(f) })
 	f.holds = true // the policy that drops takes over what is held
 	err := p.refreshFlows([]*flowEntry{f})
+	f.refused = time.Now()
 	p.killLarvae(f)
 	if why == nil && err == nil {
 		return fmt.Errorf("acquire %d of flow %q is answered, but the flow has no SA: %w", id, f.ID, dataplane.ErrNoSA)
 	}
 	return err
+}
+
+// purgeTime is how long a policy that drops has to be there until the kernel has
+// dropped with it what another one held: it does so in a timer of its own, at
+// the next tick, of which there are a hundred a second at least.
+const purgeTime = 30 * time.Millisecond
+
+// purge lets the kernel drop what it held for f when its question was refused,
+// before another policy takes that over and sends it.
+func (p *Plane) purge(f *flowEntry) {
+	if wait := purgeTime - time.Since(f.refused); p.opt.Hold && wait > 0 {
+		time.Sleep(wait)
+	}
 }
 
 // rested lets a flow ask again.

@@ -7,7 +7,10 @@ import (
 	"sync"
 	"testing"
 
+	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/planetest"
+	"oakley/internal/dataplane/userspace"
+	"oakley/internal/lab"
 	"oakley/internal/vmtest"
 )
 
@@ -29,6 +32,42 @@ func TestConformance(t *testing.T) {
 				Readdress: func(seen netip.AddrPort) { c.seen.Store(&seen) },
 			}
 		})
+	})
+}
+
+// The suite again, with the kernel on one side and a data plane of our own on the
+// other.
+func TestKernelAndUserspace(t *testing.T) {
+	vmtest.Run(t, machine, func(t *testing.T) {
+		can, err := abilities()
+		must(t, err)
+		kernel := func(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string) *gate {
+			return newGate(t, n, name, a4, a6, routes, Options{Abilities: can, Hold: true})
+		}
+		ours := func(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string) *gate {
+			return gateOf(t, n, name, a4, a6, routes, func() (dataplane.Backend, error) {
+				return userspace.New(userspace.Options{NoFilters: true, Local: []netip.Addr{netip.MustParseAddr(a4), netip.MustParseAddr(a6)}})
+			})
+		}
+		for _, c := range []struct {
+			name string
+			a, b func(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string) *gate
+		}{{"kernel to userspace", kernel, ours}, {"userspace to kernel", ours, kernel}} {
+			t.Run(c.name, func(t *testing.T) {
+				planetest.Run(t, func(t *testing.T) *planetest.Harness {
+					n := lab.New(t)
+					a := c.a(t, n, "a", "192.0.2.1", "2001:db8::1", routesA)
+					b := c.b(t, n, "b", "192.0.2.2", "2001:db8::2", routesB)
+					w := &cable{}
+					w.join(t, a, b)
+					return &planetest.Harness{
+						A: a.Site, B: b.Site,
+						Twice:     func(on bool) { w.twice.Store(on) },
+						Readdress: func(seen netip.AddrPort) { w.seen.Store(&seen) },
+					}
+				})
+			})
+		}
 	})
 }
 

@@ -26,6 +26,7 @@ type flowEntry struct {
 	holds   bool          // the kernel may hold packets for it
 	wait    time.Duration // of the back-off; 0: none
 	resting *time.Timer   // not nil: nothing is asked for
+	refused time.Time     // when it began to rest
 }
 
 func (f *flowEntry) scope() scope { return scope{dir: f.Dir, duty: duty{flow: f.ID}} }

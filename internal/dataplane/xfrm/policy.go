@@ -182,6 +182,7 @@ func (p *Plane) refreshFlows(flows []*flowEntry) error {
 		if g == nil {
 			continue
 		}
+		p.purge(f)
 		again := f.holds && g.first() == f
 		if again {
 			f.holds = false

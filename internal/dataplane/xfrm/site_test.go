@@ -12,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/planetest"
 	"oakley/internal/lab"
 )
@@ -81,7 +82,7 @@ type gate struct {
 	host     *lab.Host
 	lan, wan *tunDevice
 	raw      [2]int // sends packets of the host's own, by family
-	plane    *Plane
+	plane    *Plane // nil: another kind
 }
 
 // udpPort is where planetest's packets go. A socket of the host takes them, so
@@ -90,6 +91,18 @@ const udpPort = 2000
 
 func newGate(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string, o Options) *gate {
 	t.Helper()
+	var p *Plane
+	g := gateOf(t, n, name, a4, a6, routes, func() (b dataplane.Backend, err error) {
+		p, err = New(o)
+		return p, err
+	})
+	g.plane, g.Coarse = p, true
+	return g
+}
+
+// gateOf is a gateway with a data plane of any kind.
+func gateOf(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string, open func() (dataplane.Backend, error)) *gate {
+	t.Helper()
 	h, err := n.Host(name)
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +110,7 @@ func newGate(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]st
 	if err := h.Forward(); err != nil {
 		t.Fatal(err)
 	}
-	g := &gate{Site: &planetest.Site{Addr: netip.MustParseAddr(a4), Addr6: netip.MustParseAddr(a6), Coarse: true}, host: h}
+	g := &gate{Site: &planetest.Site{Addr: netip.MustParseAddr(a4), Addr6: netip.MustParseAddr(a6)}, host: h}
 	got := make(chan []byte, 256)
 	g.Got, g.Put = got, g.put
 	var listen []int
@@ -131,13 +144,12 @@ func newGate(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]st
 			}
 			listen = append(listen, fds...)
 		}
-		g.plane, err = New(o)
+		g.Backend, err = open()
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Backend = g.plane
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		g.lan.each(func(pkt []byte) {
@@ -149,7 +161,10 @@ func newGate(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]st
 	wg.Go(func() { receive(listen[1], false, got) })
 	wg.Go(func() { receive(listen[3], true, got) })
 	t.Cleanup(func() {
-		g.plane.Close()
+		g.Backend.Close()
+		if g.plane != nil { // which may be another one by now
+			g.plane.Close()
+		}
 		g.lan.file.Close()
 		g.wan.file.Close()
 		for _, fd := range listen {
