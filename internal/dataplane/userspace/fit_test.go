@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -332,6 +333,49 @@ func TestTheMessageDoesNotLeak(t *testing.T) {
 		}
 		if msg := s.dev.kept[0]; inet.Source(msg) != farthest || inet.Destination(msg) != nearest {
 			t.Errorf("from %s to %s", inet.Source(msg), inet.Destination(msg))
+		}
+	}
+}
+
+// TestCompressionMayMakeItFit: a packet that is too long as it is goes if it
+// shrinks enough, and its sender is told what always fits if it does not.
+func TestCompressionMayMakeItFit(t *testing.T) {
+	for _, coats := range [][]coat{
+		{{proto: ipsec.ProtoIPComp}, gcmTunnel},
+		{{proto: ipsec.ProtoIPComp}, {proto: ipsec.ProtoESP, cipher: ipsec.CipherAESCBC, auth: ipsec.AuthHMACSHA1, udp: true}},
+	} {
+		s := newScene(t, Options{OuterMTU: 1400, MTU: 1500})
+		sa := s.wear(1, false, ipsec.Selector{Src: nearNet, Dst: farNet}, coats...)
+		shrinks := datagram(nearest, farthest, 1500, true)
+		clear(shrinks[28:])
+		left := s.send(shrinks)
+		if len(left) != 1 || left[0].size() > 300 {
+			t.Fatalf("%v: %v left", coats, sizes(left))
+		}
+		if got := s.come(left); len(got) != 1 || !bytes.Equal(got[0], shrinks) {
+			t.Errorf("%v: %d came", coats, len(got))
+		}
+		s.now += int64(icmpEvery)
+		random := datagram(nearest, farthest, 1500, true)
+		rnd := rand.NewChaCha8([32]byte{})
+		_, _ = rnd.Read(random[28:])
+		left = s.send(random)
+		if len(left) != 1 {
+			t.Fatalf("%v: %v left; drops %v", coats, sizes(left), s.drops(ipsec.DropTooBig))
+		}
+		n, about := advice(t, left[0].data)
+		if n != int(sa.most.Load()) || !bytes.HasPrefix(random, about) {
+			t.Errorf("%v: told %d, want %d", coats, n, sa.most.Load())
+		}
+		// What is told is true.
+		random = random[:n]
+		inet.Mend(random)
+		left = s.send(random)
+		if len(left) != 1 || left[0].size() > 1400 {
+			t.Fatalf("%v: %v left", coats, sizes(left))
+		}
+		if got := s.come(left); len(got) != 1 || !bytes.Equal(got[0], random) {
+			t.Errorf("%v: %d came", coats, len(got))
 		}
 	}
 }

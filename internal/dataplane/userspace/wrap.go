@@ -224,8 +224,14 @@ func (p *Plane) sendWrapped(s *sender, head, sa *outSA, w *wrapping, inner []byt
 	path := int(head.path.Load())
 	// What was found to fit before does, but for headers with options, and what
 	// compression was to make shorter.
-	if over := w.n - path; over > 0 && len(inner) > 0 && dontFrag(inner) && !p.joined(inner) && p.tooBig(s, head, inner, min(len(inner)-over, int(head.most.Load())), now) {
-		return ipsec.DropTooBig
+	if over := w.n - path; over > 0 && len(inner) > 0 && dontFrag(inner) && !p.joined(inner) {
+		room := int(head.most.Load())
+		if len(inner) <= room {
+			room = len(inner) - over
+		}
+		if p.tooBig(s, head, inner, room, now) {
+			return ipsec.DropTooBig
+		}
 	}
 	if sa.sa.Encap == nil {
 		return p.sendOwn(s, w.bytes(), path)
