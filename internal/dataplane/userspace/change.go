@@ -160,7 +160,7 @@ func (k *kernel) few(c *change, h *home) (bool, error) {
 	}
 	for _, f := range c.leave {
 		for _, e := range f.needs.entries {
-			c.ladders[e.realm].leave(e.level)
+			c.ladders[e.realm].leave(int(e.level))
 		}
 	}
 	fits, err := c.place(c.enter)
@@ -218,7 +218,7 @@ func (c *change) place(flows []*kept) (bool, error) {
 			return false, fmt.Errorf("flow %q: flows that exempt and flows that protect follow each other more than %d times in the order of the SPD; sort them into fewer groups",
 				p.f.flow.ID, maxLevel)
 		}
-		p.e.level = level
+		p.e.level = int16(level)
 		l.enter(level, p.e.at)
 	}
 	return true, nil
@@ -234,7 +234,7 @@ func (k *kernel) count(c *change, leave, enter []*kept, h *home) error {
 	at := map[slot]routeKey{} // hints that come
 	for _, f := range enter {
 		n := c.needs[f]
-		err := k.fill(n, h)
+		err := k.fill(n, &f.flow, h)
 		for _, t := range n.tables {
 			c.tables[t] = true // before anything fails
 		}
@@ -255,6 +255,15 @@ func (k *kernel) count(c *change, leave, enter []*kept, h *home) error {
 			at[s] = r
 			return false
 		})
+		n.routes = slices.Clone(n.routes) // without room for more
+		// Most flows have the rules and tables of the one before them.
+		if slices.Equal(n.rules, k.rulesOfLast) {
+			n.rules = k.rulesOfLast
+		}
+		if slices.Equal(n.tables, k.tablesOfLast) {
+			n.tables = k.tablesOfLast
+		}
+		k.rulesOfLast, k.tablesOfLast = n.rules, n.tables
 		k.touch(c, n, 1)
 	}
 	return nil

@@ -53,6 +53,9 @@ type kernel struct {
 	taken    [2][tables]bool // by address family, as tables says
 	ipip     int             // flows that let IP in IP in
 	own      []netip.Addr    // this host's addresses when flows were last looked at for them
+	// What the flow takes that was looked at last.
+	rulesOfLast  []ruleKey
+	tablesOfLast []tableKey
 	// What a predecessor left; it stays until its flows came back or the grace
 	// is over.
 	oldRules  map[ruleKey]bool

@@ -18,7 +18,7 @@ func isLocal(near, far netip.Prefix) bool {
 }
 
 // realm is one of the things that a flow has a level in.
-type realm int
+type realm uint8
 
 const (
 	routing realm = iota
@@ -31,12 +31,11 @@ func (r realm) String() string { return [...]string{"routing", "out", "in"}[r] }
 
 // entry is what a flow says in one realm.
 type entry struct {
+	at     place
+	level  int16
 	realm  realm
 	exempt bool
 	home   bool // what stays at home
-	sel    ipsec.Selector
-	at     place
-	level  int
 }
 
 // entriesOf are a flow's, without their levels. One whose far network has its
@@ -46,29 +45,38 @@ func entriesOf(f *ipsec.Flow) []entry {
 	if f.Dir == ipsec.In {
 		near, far, filter = far, near, filterIn
 	}
-	all := make([]entry, 0, 4)
-	put := func(exempt, home bool, f *ipsec.Flow, r realm) {
-		all = append(all, entry{realm: r, exempt: exempt, home: home, sel: f.Selector, at: placeOf(f, exempt)})
-	}
-	put(mayClear(f.Type), false, f, filter)
+	shields := shields(f.Type)
+	all := []entry{{at: placeOf(f, mayClear(f.Type)), realm: filter, exempt: mayClear(f.Type)}}
 	if f.Dir == ipsec.Out {
-		put(!shields(f.Type), false, f, routing)
+		all = append(all, entry{at: placeOf(f, !shields), realm: routing, exempt: !shields})
 	}
-	if !shields(f.Type) || !isLocal(near, far) {
+	if !shields || !isLocal(near, far) {
 		return all
 	}
-	home := ipsec.Flow{Order: f.Order, Selector: ipsec.Selector{Src: near, Dst: near}}
-	put(true, true, &home, filter)
+	home := entry{at: placeOf(&ipsec.Flow{Order: f.Order, Selector: ipsec.Selector{Src: near, Dst: near}}, true), realm: filter, exempt: true, home: true}
+	all = append(all, home)
 	if f.Dir == ipsec.Out {
-		put(true, true, &home, routing)
+		home.realm = routing
+		all = append(all, home)
 	}
 	return all
+}
+
+// selector is what packets must look like that the entry is about.
+func (e *entry) selector(f *ipsec.Flow) ipsec.Selector {
+	switch {
+	case !e.home:
+		return f.Selector
+	case f.Dir == ipsec.In:
+		return ipsec.Selector{Src: f.Selector.Dst, Dst: f.Selector.Dst}
+	}
+	return ipsec.Selector{Src: f.Selector.Src, Dst: f.Selector.Src}
 }
 
 // needs is what a flow takes in the host.
 type needs struct {
 	entries  []entry
-	rules    []ruleKey
+	rules    []ruleKey // shared with other flows
 	routes   []routeKey
 	elements []element
 	tables   []tableKey
@@ -86,22 +94,23 @@ func (k *kernel) end(v6 bool) ruleKey {
 	return ruleKey{v6: v6, priority: k.priority + levels*shapes - 1}
 }
 
-// fill works out what n's entries take.
-func (k *kernel) fill(n *needs, h *home) error {
+// fill works out what n's entries take, which are f's.
+func (k *kernel) fill(n *needs, f *ipsec.Flow, h *home) error {
 	for i := range n.entries {
 		e := &n.entries[i]
+		sel, level := e.selector(f), int(e.level)
 		if e.realm != routing {
-			n.elements = append(n.elements, elements(e)...)
+			n.elements = append(n.elements, elements(e, sel)...)
 			continue
 		}
-		v6 := e.sel.Dst.Addr().Is6()
+		v6 := sel.Dst.Addr().Is6()
 		end := k.end(v6)
 		n.rules = append(n.rules, end)
 		switch {
 		case e.home:
-			k.stayHome(n, e, v6)
+			k.stayHome(n, level, sel.Src, v6)
 		case e.exempt:
-			n.rules = append(n.rules, k.at(e.level, ruleOf(&e.sel, ruleKey{v6: v6, to: end.priority})))
+			n.rules = append(n.rules, k.at(level, ruleOf(&sel, ruleKey{v6: v6, to: end.priority})))
 		default:
 			// Our own packets are kept out of all this.
 			n.rules = append(n.rules, ruleKey{priority: k.priority, v6: v6, mark: k.mark, to: end.priority})
@@ -109,7 +118,7 @@ func (k *kernel) fill(n *needs, h *home) error {
 			if err != nil {
 				return err
 			}
-			k.protect(n, e, v6, own)
+			k.protect(n, level, &sel, v6, own)
 		}
 	}
 	return nil
@@ -122,26 +131,25 @@ func ruleOf(s *ipsec.Selector, r ruleKey) ruleKey {
 }
 
 // stayHome exempts what this host knows a way to; the default route is none.
-func (k *kernel) stayHome(n *needs, e *entry, v6 bool) {
-	r := ruleKey{v6: v6, src: e.sel.Src, dst: e.sel.Dst, table: unix.RT_TABLE_MAIN, near: true}
-	n.rules = append(n.rules, k.at(e.level, r))
+func (k *kernel) stayHome(n *needs, level int, home netip.Prefix, v6 bool) {
+	r := ruleKey{v6: v6, src: home, dst: home, table: unix.RT_TABLE_MAIN, near: true}
+	n.rules = append(n.rules, k.at(level, r))
 	r.own, r.src = true, noSource(v6)
-	k.sourceless(n, e.level, r)
+	k.sourceless(n, level, r)
 }
 
 // protect leads into the device. A packet of this host's own that has no source
 // address yet gets one from the flow's network, if the host has one there.
-func (k *kernel) protect(n *needs, e *entry, v6 bool, own []netip.Addr) {
-	s := &e.sel
+func (k *kernel) protect(n *needs, level int, s *ipsec.Selector, v6 bool, own []netip.Addr) {
 	from := hint(s, own)
 	if !shares(s) {
-		k.single(n, e, v6, from)
+		k.single(n, level, s, v6, from)
 		return
 	}
-	key := tableKey{level: e.level, v6: v6, near: s.Src}
+	key := tableKey{level: level, v6: v6, near: s.Src}
 	table, ok := k.tableOf(key)
 	if !ok {
-		k.single(n, e, v6, from)
+		k.single(n, level, s, v6, from)
 		return
 	}
 	n.tables = append(n.tables, key)
@@ -156,31 +164,31 @@ func (k *kernel) protect(n *needs, e *entry, v6 bool, own []netip.Addr) {
 		return
 	}
 	key.near = netip.Prefix{}
-	r := k.at(e.level, ruleKey{v6: v6, own: true, src: noSource(v6), dst: unlessAll(s.Dst), table: k.table})
+	r := k.at(level, ruleKey{v6: v6, own: true, src: noSource(v6), dst: unlessAll(s.Dst), table: k.table})
 	if t, ok := k.tableOf(key); ok {
 		n.tables = append(n.tables, key)
 		table, r = t, k.tableRule(key, t)
 	} else {
 		table = k.table
 	}
-	k.sourceless(n, e.level, r)
+	k.sourceless(n, level, r)
 	n.lead(table, s.Dst)
 	n.routes = append(n.routes, routeKey{table: table, dst: s.Dst, src: from})
 }
 
 // single is for a flow that has a rule for itself.
-func (k *kernel) single(n *needs, e *entry, v6 bool, from netip.Addr) {
-	r := ruleOf(&e.sel, ruleKey{v6: v6, table: k.table})
-	n.rules = append(n.rules, k.at(e.level, r))
-	n.lead(k.table, e.sel.Dst)
-	n.routes = append(n.routes, routeKey{table: k.table, dst: e.sel.Dst})
+func (k *kernel) single(n *needs, level int, s *ipsec.Selector, v6 bool, from netip.Addr) {
+	r := ruleOf(s, ruleKey{v6: v6, table: k.table})
+	n.rules = append(n.rules, k.at(level, r))
+	n.lead(k.table, s.Dst)
+	n.routes = append(n.routes, routeKey{table: k.table, dst: s.Dst})
 	if !from.IsValid() {
 		return
 	}
-	n.routes = append(n.routes, routeKey{table: k.table, dst: e.sel.Dst, src: from})
+	n.routes = append(n.routes, routeKey{table: k.table, dst: s.Dst, src: from})
 	if r.src.IsValid() {
 		r.own, r.src = true, noSource(v6)
-		k.sourceless(n, e.level, r)
+		k.sourceless(n, level, r)
 	}
 }
 

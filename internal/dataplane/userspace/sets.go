@@ -33,8 +33,8 @@ const elementBatch = 500
 
 // elements are those of an entry. A fragment without ports may belong to a flow
 // that protects some.
-func elements(from *entry) []element {
-	e := element{realm: from.realm, level: from.level, sel: from.sel}
+func elements(from *entry, sel ipsec.Selector) []element {
+	e := element{realm: from.realm, level: int(from.level), sel: sel}
 	e.sel.Src, e.sel.Dst = e.sel.Src.Masked(), e.sel.Dst.Masked()
 	if from.exempt || e.sel.SrcPort|e.sel.DstPort == 0 {
 		return []element{e}
