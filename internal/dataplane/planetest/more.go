@@ -73,8 +73,8 @@ func sequenceEnd(t *testing.T, h *Harness) {
 	nothing(t, h.B)
 	st, err := h.A.Backend.GetSA(ctx, out)
 	must(t, err)
-	if st.Seq != math.MaxUint32 || st.Drops[ipsec.DropSequenceEnd] != 3 {
-		t.Errorf("sequence number %d and drops %v, want %d and three for the sequence's end", st.Seq, st.Drops, uint32(math.MaxUint32))
+	if n := h.A.drops(t, out, ipsec.DropSequenceEnd); st.Seq != math.MaxUint32 || n != 3 {
+		t.Errorf("sequence number %d and %d drops, want %d and three for the sequence's end", st.Seq, n, uint32(math.MaxUint32))
 	}
 	// A new SA goes on.
 	pair(t, h, gcm, func(tx, rx *ipsec.SA) {})

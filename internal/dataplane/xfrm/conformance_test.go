@@ -10,6 +10,7 @@ import (
 	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/planetest"
 	"oakley/internal/dataplane/userspace"
+	"oakley/internal/ipsec"
 	"oakley/internal/lab"
 	"oakley/internal/vmtest"
 )
@@ -28,8 +29,9 @@ func TestConformance(t *testing.T) {
 			a, b, c := pairOfGates(t, Options{Hold: true}, Options{Hold: true})
 			return &planetest.Harness{
 				A: a.Site, B: b.Site,
-				Twice:     func(on bool) { c.twice.Store(on) },
-				Readdress: func(seen netip.AddrPort) { c.seen.Store(&seen) },
+				Twice:       func(on bool) { c.twice.Store(on) },
+				Readdress:   func(seen netip.AddrPort) { c.seen.Store(&seen) },
+				SetSequence: func(id ipsec.SAID, n uint64) { setSequence(t, a, b, id, n) },
 			}
 		})
 	})

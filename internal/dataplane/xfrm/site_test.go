@@ -9,11 +9,14 @@ import (
 	"testing"
 	"unsafe"
 
+	nl "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/planetest"
+	"oakley/internal/dataplane/xfrm/wire"
+	"oakley/internal/ipsec"
 	"oakley/internal/lab"
 )
 
@@ -306,6 +309,40 @@ func sumHeader(pkt []byte) {
 		sum = sum>>16 + sum&0xffff
 	}
 	binary.BigEndian.PutUint16(pkt[10:], ^uint16(sum))
+}
+
+// setSequence lets an outgoing SA have sent n packets, and the one at the other
+// end have seen them.
+func setSequence(t *testing.T, from, to *gate, id ipsec.SAID, n uint64) {
+	t.Helper()
+	for _, g := range []*gate{from, to} {
+		k := g.plane.kernel.(*sockets)
+		w, err := g.plane.fetch(&saEntry{sa: ipsec.SA{ID: id}, dst: id.Dst})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ae := wire.AE{SA: wire.ID{Dst: w.Dst, SPI: w.SPI, Family: w.Family, Proto: w.Proto}, Src: w.Src, ReqID: w.ReqID, Replay: w.Replay, ESN: w.ESN}
+		life := w.Usage
+		if g == from {
+			life.Packets = n
+		}
+		ae.Life = &life
+		switch {
+		case w.ESN != nil && g == from:
+			w.ESN.Sent = n
+		case w.ESN != nil:
+			w.ESN.Seen, w.ESN.Bitmap = n, make([]uint32, len(w.ESN.Bitmap))
+		case g == from:
+			w.Replay.Sent = uint32(n)
+		}
+		_, err = k.conn.Execute(nl.Message{
+			Header: nl.Header{Type: nl.HeaderType(wire.NewAE), Flags: nl.Request | nl.Acknowledge | nl.Replace},
+			Data:   ae.Append(nil),
+		})
+		if err != nil {
+			t.Fatalf("setting the sequence number: %v", err)
+		}
+	}
 }
 
 // cable carries packets between two gateways, and does what planetest asks of

@@ -142,6 +142,44 @@ func TestInClear(t *testing.T) {
 	})
 }
 
+// TestClearIsDropped: what is to be protected and comes in clear goes no further,
+// neither to the network nor to the gateway itself, before there is an SA and
+// after; what no flow speaks of passes.
+func TestClearIsDropped(t *testing.T) {
+	vmtest.Run(t, machine, func(t *testing.T) {
+		a, b, _ := pairOfGates(t, Options{}, Options{})
+		there := tunnel("c", netA, netB, ipsec.FlowRequire)
+		host := netip.PrefixFrom(b.Addr, 32)
+		self := tunnel("self", netip.PrefixFrom(a.Addr, 32), host, ipsec.FlowRequire)
+		for i := range self {
+			self[i].Flow.Mode = ipsec.Transport
+		}
+		must(t, b.plane.ApplyFlows(ctx, append(reverse(there), reverse(self)...)))
+		dropped := uint64(0)
+		forged := func(src, dst string, sockets uint64) { // each socket that wants it is a drop
+			t.Helper()
+			b.wan.write(udpPacket(src, dst, 1))
+			b.takesNothing(t)
+			d, err := b.plane.Dump(ctx, dataplane.Query{})
+			must(t, err)
+			if dropped += sockets; d.Drops[ipsec.DropClear] != dropped {
+				t.Errorf("from %s to %s: drops %v, want %d in clear", src, dst, d.Drops, dropped)
+			}
+		}
+		forged("10.1.0.2", "10.2.0.2", 1)
+		forged("192.0.2.1", "192.0.2.2", 2)
+		must(t, a.plane.ApplyFlows(ctx, there))
+		oneWay(t, a, b, "c", 0x1001)
+		pkt := udpPacket("10.1.0.2", "10.2.0.2", 1)
+		a.put(pkt)
+		b.takes(t, pkt)
+		forged("10.1.0.2", "10.2.0.2", 1)
+		other := udpPacket("10.3.0.2", "10.2.0.2", 1)
+		a.put(other)
+		b.takes(t, other)
+	})
+}
+
 // TestKilledUnderTraffic: the process goes and another takes over, again and
 // again, and no packet is lost; then everything goes on.
 func TestKilledUnderTraffic(t *testing.T) {
