@@ -341,7 +341,7 @@ func (e *Engine) expire(in Expire) {
 	case c.deaf:
 		e.removeChild(c)
 	default:
-		e.endChild(c, fmt.Sprintf("%s reached its limit", in.SA), true)
+		e.endChild(c, fmt.Sprintf("%s is gone from the data plane: it reached its limit, or was deleted there", in.SA), true)
 	}
 }
 

@@ -157,7 +157,7 @@ func TestAcquireAnywhere(t *testing.T) {
 		t.Run(starter, func(t *testing.T) {
 			t.Parallel()
 			most := 0
-			for at := time.Millisecond; at < 300*time.Millisecond; at += 2 * time.Millisecond {
+			for at := time.Millisecond; at < 300*time.Millisecond; at += sparse(2 * time.Millisecond) {
 				g := NewGateways(t, Setup{Seed: uint64(at), Suites: []ike.Suite{PFSESP}})
 				g.slowEverything(8 * time.Millisecond)
 				a, b := g.West, g.East

@@ -40,7 +40,7 @@ func TestCancelledAnywhere(t *testing.T) {
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for at := 2 * time.Millisecond; at < 160*time.Millisecond; at += 4 * time.Millisecond {
+			for at := 2 * time.Millisecond; at < 160*time.Millisecond; at += sparse(4 * time.Millisecond) {
 				for _, west := range []bool{true, false} {
 					g := NewGateways(t, Setup{Seed: uint64(at), Suites: []ike.Suite{PFSESP}})
 					g.slowEverything(8 * time.Millisecond)

@@ -39,7 +39,7 @@ func TestHalfDone(t *testing.T) {
 		for _, rekey := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/rekey %t", name, rekey), func(t *testing.T) {
 				t.Parallel()
-				for at := time.Millisecond; at < 80*time.Millisecond; at += 3 * time.Millisecond {
+				for at := time.Millisecond; at < 80*time.Millisecond; at += sparse(3 * time.Millisecond) {
 					for _, west := range []bool{true, false} {
 						cutShort(t, at, west, rekey, name, end)
 					}

@@ -86,9 +86,9 @@ func lies(r *rand.Rand, i, c isakmp.Cookie, live []ipsec.SPI) []lie {
 // answer, and fails the test otherwise.
 func (n *Node) unmoved(what, from string, data []byte) {
 	n.World.T.Helper()
-	before, requests, sent := n.Engine.Dump(), fmt.Sprint(n.Requests), n.Transmits
+	before, requests, sent := n.State(), fmt.Sprint(n.Requests), n.Transmits
 	n.Handle(ike.Datagram{Local: addrPort(n.Addr.String() + ":500"), Remote: addrPort(from), Data: bytes.Clone(data)})
-	if after := n.Engine.Dump(); !bytes.Equal(before, after) {
+	if after := n.State(); !bytes.Equal(before, after) {
 		n.World.Errorf("%s: %s changes the state from\n%sto\n%s", n.Name, what, before, after)
 	}
 	if now := fmt.Sprint(n.Requests); now != requests {
