@@ -66,7 +66,7 @@ func (p *Plane) adoptSAs(k *kept, there map[kernelKey]*wire.SA) (found, lost int
 			scope: scopeOf(&r.SA),
 		}
 		w := there[e.key()]
-		if w == nil || w.ReqID != e.reqid || larval(w) {
+		if w == nil || w.ReqID != e.reqid || larval(w) || p.book.keys[e.key()] != nil || p.placeFree(e, e.sa.Bundle) != nil {
 			lost++
 			continue
 		}
