@@ -147,8 +147,8 @@ func (d *Daemon) planeEvents() {
 			d.log.Debugf(ClassSysdep, levelStep, "the peer of SA %s is at %s now", e.SA, e.Remote)
 			d.input(ike.Mapping{SA: e.SA, Remote: e.Remote})
 		case dataplane.Lost:
-			d.log.Warn("the data plane lost events: its tables are compared")
-			d.plane.find()
+			d.log.Debugf(ClassSysdep, levelStep, "the data plane's tables are compared")
+			d.plane.compare()
 		}
 	}
 	select {

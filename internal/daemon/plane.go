@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"oakley/internal/dataplane"
@@ -25,6 +26,7 @@ type plane struct {
 	jobs   *mailbox[func(context.Context)]
 	stop   chan struct{}
 	wg     sync.WaitGroup
+	seeks  atomic.Bool // compare is asked for and has not begun
 
 	// The worker alone uses these.
 	flows map[ipsec.FlowID]ipsec.Flow // that are there now
@@ -300,25 +302,4 @@ func (p *plane) clear() error {
 // dump asks the data plane for its tables and waits for them.
 func (p *plane) dump(done func(dataplane.State, error)) {
 	p.jobs.put(func(ctx context.Context) { done(p.b.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})) })
-}
-
-// find tells the engine which SAs are gone, after events were lost.
-func (p *plane) find() {
-	p.jobs.put(func(ctx context.Context) {
-		st, err := p.b.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerIKE})
-		if err != nil {
-			p.log.Error("events of the data plane were lost, and its tables cannot be read", fieldErr, err)
-			return
-		}
-		there := map[ipsec.SAID]bool{}
-		for _, s := range st.SAs {
-			there[s.SA.ID] = true
-		}
-		for id := range p.sas {
-			if !there[id] {
-				delete(p.sas, id)
-				p.result(ike.Expire{SA: id, Hard: true})
-			}
-		}
-	})
 }

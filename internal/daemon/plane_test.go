@@ -134,9 +134,9 @@ func TestWhatIsGoneAfterLostEventsIsToldAsExpired(t *testing.T) {
 	if err := b.DeleteSA(t.Context(), testSA(302, ipsec.Out).ID); err != nil {
 		t.Fatal(err)
 	}
-	p.find()
+	p.compare()
 	p.wait()
-	p.find() // once is enough
+	p.compare() // once is enough
 	p.wait()
 	in := results.take()
 	if len(in) != 1 || in[0] != (ike.Expire{SA: testSA(302, ipsec.Out).ID, Hard: true}) {

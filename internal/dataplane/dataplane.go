@@ -214,7 +214,7 @@ type Mapping struct {
 	Remote netip.AddrPort
 }
 
-// Lost: events were lost; call Dump.
+// Lost: events were lost, or somebody else took away SAs or flows; call Dump.
 type Lost struct{}
 
 func (Acquire) event() {}

@@ -24,16 +24,19 @@ func (r *Runner) flush(ctx context.Context, c Flush) error {
 	if err != nil {
 		return err
 	}
-	theirs := 0
-	for i := range st.SAs {
-		if sa := &st.SAs[i].SA; sa.Owner == ipsec.OwnerIKE && (c.Protos == nil || slices.Contains(c.Protos, sa.ID.Proto)) {
-			theirs++
-		}
-	}
-	if theirs > 0 {
-		r.notice("%d of the SAs were isakmpd's, which goes on believing in them and in its flows: restart it", theirs)
+	if ofIKE(&st, c.Protos) {
+		r.notice("some of that was isakmpd's: if it runs it puts its flows back and negotiates anew; to take a connection down, change isakmpd.conf and send SIGHUP, or stop isakmpd")
 	}
 	return nil
+}
+
+// ofIKE tells whether SAs or flows of these protocols, nil being all, are isakmpd's.
+func ofIKE(st *dataplane.State, protos []ipsec.Proto) bool {
+	among := func(o ipsec.Owner, p ipsec.Proto) bool {
+		return o == ipsec.OwnerIKE && (protos == nil || slices.Contains(protos, p))
+	}
+	return slices.ContainsFunc(st.SAs, func(s ipsec.SAState) bool { return among(s.SA.Owner, s.SA.ID.Proto) }) ||
+		slices.ContainsFunc(st.Flows, func(f ipsec.Flow) bool { return among(f.Owner, f.Proto) })
 }
 
 // flushSome removes the flows that want some protocols, then the SAs: a packet

@@ -87,7 +87,7 @@ func (r *Runner) deleteSA(ctx context.Context, c DeleteSA) error {
 		return err
 	}
 	if sa.SA.Owner == ipsec.OwnerIKE {
-		r.notice("the SA was isakmpd's (connection %s), which goes on believing in it until it makes the next", sa.SA.Conn)
+		r.notice("the SA was isakmpd's (connection %s): it tells the peer and negotiates the next when there is traffic, or at once for a connection that it keeps up", sa.SA.Conn)
 	}
 	if sa.SA.Bundle.Of > 1 {
 		r.notice("the SA was one of a group of %d: the others carry nothing without it", sa.SA.Bundle.Of)

@@ -43,11 +43,7 @@ func (x *session) carryOut(ctx context.Context, r *request) (*answer, error) {
 	case opUpdate:
 		return &answer{}, b.UpdateSA(ctx, *r.Name, *r.Update)
 	case opDelete:
-		err := b.DeleteSA(ctx, *r.Name)
-		if err == nil {
-			x.s.spis.forget(*r.Name)
-		}
-		return &answer{}, err
+		return &answer{}, x.deleteSA(ctx, *r.Name)
 	case opGet:
 		st, err := b.GetSA(ctx, *r.Name)
 		return &answer{SA: &st}, err
@@ -61,7 +57,7 @@ func (x *session) carryOut(ctx context.Context, r *request) (*answer, error) {
 		t, err := b.Totals(ctx)
 		return &answer{Totals: &t}, err
 	case opFlush:
-		return &answer{}, b.Flush(ctx, r.Owner)
+		return &answer{}, x.flush(ctx, r.Owner)
 	case opEnable:
 		return &answer{}, b.Enable(ctx, r.Proto, r.On)
 	case opRegister:
@@ -126,7 +122,13 @@ func (x *session) flows(ctx context.Context, changes []ipsec.FlowChange) error {
 			return err
 		}
 	}
-	return x.s.b.ApplyFlows(ctx, changes)
+	if err := x.s.b.ApplyFlows(ctx, changes); err != nil {
+		return err
+	}
+	if removesAny(changes) {
+		x.s.tellOthers(x, &event{Lost: true})
+	}
+	return nil
 }
 
 func (x *session) endAcquire(ctx context.Context, r *request) error {

@@ -57,8 +57,10 @@ const (
 type Events uint8
 
 // Kinds of events. Whoever takes Acquires has to answer each, or to end: one that
-// nobody answers holds its flow's packets back until it is given up. Lost is told
-// to all that take any.
+// nobody answers holds its flow's packets back until it is given up. Who takes
+// Expiries is also told when another client deletes an SA, as a hard one, and gets
+// Lost when another flushes or removes flows. Otherwise Lost is told to all that
+// take any.
 const (
 	Acquires Events = 1 << iota
 	Expiries
