@@ -83,6 +83,8 @@ var onlyImports = map[string][]string{
 	"keynote":   {"diag"},
 	"ipsecadm":  {"dataplane", "diag", "ipsec", "show"},
 	"show":      {"dataplane", "ipsec"},
+
+	"dataplane/hostnet": {"ipsec"},
 }
 
 func TestPackagesImportOnlyWhatTheyMay(t *testing.T) {

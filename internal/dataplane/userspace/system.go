@@ -1,6 +1,11 @@
 package userspace
 
-import "oakley/internal/ipsec"
+import (
+	"fmt"
+
+	"oakley/internal/dataplane/hostnet"
+	"oakley/internal/ipsec"
+)
 
 // System is what the plane changes in the host besides its sockets and device:
 // routes, routing rules and packet-filter rules.
@@ -12,4 +17,20 @@ type System interface {
 	Detail() string
 	// Close takes everything back.
 	Close() error
+}
+
+// newKernel is the System of the network namespace of the thread that calls it.
+func newKernel(o *Options, dev string) (System, error) {
+	filter := "oakley"
+	if o.Table != DefaultTable { // another plane's may be there
+		filter = fmt.Sprintf("%s_%d", filter, o.Table)
+	}
+	k, err := hostnet.New(hostnet.Options{
+		Device: dev, Mark: o.Mark, Table: o.Table, Priority: o.Priority,
+		Filter: filter, NoFilters: o.NoFilters, EncapPort: o.EncapPort, Grace: o.Grace, Log: o.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
 }

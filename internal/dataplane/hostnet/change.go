@@ -1,4 +1,4 @@
-package userspace
+package hostnet
 
 import (
 	"cmp"
@@ -58,7 +58,7 @@ type change struct {
 }
 
 // Change takes flows away and adds others.
-func (k *kernel) Change(remove, add []ipsec.Flow) error {
+func (k *Kernel) Change(remove, add []ipsec.Flow) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c, err := k.newChange(remove, add)
@@ -84,7 +84,7 @@ func (k *kernel) Change(remove, add []ipsec.Flow) error {
 }
 
 // newChange checks what is asked for and finds out whom it touches.
-func (k *kernel) newChange(remove, add []ipsec.Flow) (*change, error) {
+func (k *Kernel) newChange(remove, add []ipsec.Flow) (*change, error) {
 	c := &change{
 		gone: make(map[ipsec.FlowID]*kept, len(remove)), come: make(map[ipsec.FlowID]*kept, len(add)),
 		alike: map[likeness][]*kept{}, tables: map[tableKey]bool{}, ipip: k.ipip,
@@ -154,7 +154,7 @@ func tunnels(f *ipsec.Flow) int {
 
 // few finds levels for what comes, beside what is there. It is false when there
 // are none.
-func (k *kernel) few(c *change, h *home) (bool, error) {
+func (k *Kernel) few(c *change, h *home) (bool, error) {
 	for r := range realms {
 		c.ladders[r] = slices.Clone(k.ladders[r])
 	}
@@ -171,7 +171,7 @@ func (k *kernel) few(c *change, h *home) (bool, error) {
 }
 
 // all finds new levels for all flows.
-func (k *kernel) all(c *change, h *home) error {
+func (k *Kernel) all(c *change, h *home) error {
 	c.ladders = [realms]ladder{}
 	var before, after []*kept
 	for l, list := range k.alike {
@@ -226,7 +226,7 @@ func (c *change) place(flows []*kept) (bool, error) {
 
 // count works out what these flows need, and what there will be of it when the
 // others have left.
-func (k *kernel) count(c *change, leave, enter []*kept, h *home) error {
+func (k *Kernel) count(c *change, leave, enter []*kept, h *home) error {
 	c.rules, c.routes, c.elements = map[ruleKey]int{}, map[routeKey]int{}, map[element]int{}
 	for _, f := range leave {
 		k.touch(c, f.needs, -1)
@@ -270,7 +270,7 @@ func (k *kernel) count(c *change, leave, enter []*kept, h *home) error {
 }
 
 // touch counts what a flow needs.
-func (k *kernel) touch(c *change, n *needs, by int) {
+func (k *Kernel) touch(c *change, n *needs, by int) {
 	add(c.rules, k.rules, n.rules, by)
 	add(c.routes, k.routes, n.routes, by)
 	add(c.elements, k.elements, n.elements, by)
@@ -290,7 +290,7 @@ func add[K comparable](to, from map[K]int, list []K, by int) {
 }
 
 // record makes what was done the present.
-func (k *kernel) record(c *change) {
+func (k *Kernel) record(c *change) {
 	for id := range c.gone {
 		delete(k.flows, id)
 	}
@@ -363,7 +363,7 @@ func run(steps []step) error {
 // steps make the change: the packet filter, routes, then the rules that lead to
 // them, those that protect before those that exempt; then what goes, the other
 // way round.
-func (k *kernel) steps(c *change) (steps []step) {
+func (k *Kernel) steps(c *change) (steps []step) {
 	if k.filter != nil {
 		come, leave := moved(k.elements, c.elements)
 		steps = append(steps, step{
@@ -405,7 +405,7 @@ func (k *kernel) steps(c *change) (steps []step) {
 }
 
 // enterRoute does without a hint whose address went away meanwhile.
-func (k *kernel) enterRoute(r routeKey) error {
+func (k *Kernel) enterRoute(r routeKey) error {
 	err := k.nl.RouteReplace(k.route(r))
 	if r.src.IsValid() && errors.Is(err, unix.EINVAL) {
 		k.log.Warn("no source address is suggested to this host's own packets", "address", r.src, "to", r.dst, "err", err)

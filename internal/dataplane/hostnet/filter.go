@@ -1,4 +1,4 @@
-package userspace
+package hostnet
 
 import (
 	"encoding/binary"
@@ -20,8 +20,6 @@ import (
 // packet; if somebody breaks the routes, there is silence instead of a leak. The
 // table stays when the process dies, and so does what its successor finds there,
 // beside its own, until the grace is over.
-
-const filterTable = "oakley"
 
 // socketBuffer is for transactions with many flows, in bytes.
 const socketBuffer = 32 << 20
@@ -47,7 +45,7 @@ type leftover struct {
 	chains, sets []string
 }
 
-func newFilter(dev string, mark uint32, encapPort uint16, table int) (*filter, error) {
+func newFilter(dev string, mark uint32, encapPort uint16, name string) (*filter, error) {
 	nft, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
 		_ = c.SetWriteBuffer(socketBuffer) // with the default, fewer flows fit a transaction
 		_ = c.SetReadBuffer(socketBuffer)
@@ -58,10 +56,7 @@ func newFilter(dev string, mark uint32, encapPort uint16, table int) (*filter, e
 	}
 	f := &filter{
 		nft: nft, dev: dev, mark: mark, ports: []uint16{500, encapPort}, kits: map[kitKey]*kit{},
-		table: &nftables.Table{Name: filterTable, Family: nftables.TableFamilyINet},
-	}
-	if table != DefaultTable { // another plane's may be there
-		f.table.Name = fmt.Sprintf("%s_%d", filterTable, table)
+		table: &nftables.Table{Name: name, Family: nftables.TableFamilyINet},
 	}
 	if err := f.findOld(); err != nil {
 		_ = nft.CloseLasting()

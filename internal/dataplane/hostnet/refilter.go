@@ -1,4 +1,4 @@
-package userspace
+package hostnet
 
 import (
 	"errors"
@@ -16,7 +16,7 @@ import (
 
 // refilter changes the packet filter. If its table is not there, it is made again
 // with what there is and what is different from that.
-func (k *kernel) refilter(come, leave []element, ipip bool, different map[element]int) error {
+func (k *Kernel) refilter(come, leave []element, ipip bool, different map[element]int) error {
 	err := k.filter.change(come, leave, ipip)
 	if !errors.Is(err, unix.ENOENT) {
 		return err
@@ -26,7 +26,7 @@ func (k *kernel) refilter(come, leave []element, ipip bool, different map[elemen
 	return k.filterAnew(all, ipip)
 }
 
-func (k *kernel) filterAnew(all map[element]int, ipip bool) error {
+func (k *Kernel) filterAnew(all map[element]int, ipip bool) error {
 	k.log.Warn("somebody removed the packet filter's table, and what came in clear since then was not refused; it is made again", "table", k.filter.table.Name)
 	k.filter.lost()
 	return k.filter.change(slices.Collect(maps.Keys(all)), nil, ipip)
@@ -34,7 +34,7 @@ func (k *kernel) filterAnew(all map[element]int, ipip bool) error {
 
 // guard makes the table again when somebody removed it, until k.done is closed. It
 // is called on a thread in the network namespace.
-func (k *kernel) guard() {
+func (k *Kernel) guard() {
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
 	if err != nil {
 		k.log.Warn("changes of the packet filter are not followed: if somebody removes our rules, they come back with the next change of flows alone", "err", err)
@@ -77,7 +77,7 @@ func (k *kernel) guard() {
 	}()
 }
 
-func (k *kernel) checkFilter() error {
+func (k *Kernel) checkFilter() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed || k.filter.live == 0 {

@@ -1,4 +1,4 @@
-package userspace
+package hostnet
 
 import (
 	"net"
@@ -62,7 +62,7 @@ func (r *ruleKey) number() (n int) {
 // phase says when a rule comes: what others lead to before them, what keeps
 // packets out of other rules before these, and what protects before what exempts.
 // Rules go in the reverse order.
-func (k *kernel) phase(r *ruleKey) int {
+func (k *Kernel) phase(r *ruleKey) int {
 	switch {
 	case r.table == 0 && r.to == 0:
 		return 0
@@ -76,7 +76,7 @@ func (k *kernel) phase(r *ruleKey) int {
 
 const phases = 4
 
-func (k *kernel) rule(r ruleKey) *netlink.Rule {
+func (k *Kernel) rule(r ruleKey) *netlink.Rule {
 	n := netlink.NewRule()
 	n.Family = netlink.FAMILY_V4
 	if r.v6 {
@@ -175,7 +175,7 @@ func (r *routeKey) metric() int {
 	return 1 + int(sum%metricsOfSources)
 }
 
-func (k *kernel) route(r routeKey) *netlink.Route {
+func (k *Kernel) route(r routeKey) *netlink.Route {
 	n := &netlink.Route{Table: r.table, Dst: ipnet(r.dst), Protocol: ourProto, Priority: r.metric()}
 	switch r.kind {
 	case unreachable:

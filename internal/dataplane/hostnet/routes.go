@@ -1,4 +1,4 @@
-package userspace
+package hostnet
 
 import (
 	"net/netip"
@@ -10,6 +10,11 @@ import (
 
 // shields tells whether packets of such a flow go into the device.
 func shields(t ipsec.FlowType) bool { return t != ipsec.FlowBypass }
+
+// mayClear tells whether packets of such a flow may come and go unprotected.
+func mayClear(t ipsec.FlowType) bool {
+	return t == ipsec.FlowUse || t == ipsec.FlowAcquire || t == ipsec.FlowBypass
+}
 
 // isLocal tells whether a flow's far network has its near one in it, as
 // 0.0.0.0/0 has: what stays in the near network is not the tunnel's business.
@@ -83,19 +88,19 @@ type needs struct {
 }
 
 // at gives a rule its number in a level.
-func (k *kernel) at(level int, r ruleKey) ruleKey {
+func (k *Kernel) at(level int, r ruleKey) ruleKey {
 	r.priority = k.priority + level*shapes + r.number()
 	return r
 }
 
 // end is the rule behind all of ours; who goes on there finds what the host would
 // do without us.
-func (k *kernel) end(v6 bool) ruleKey {
+func (k *Kernel) end(v6 bool) ruleKey {
 	return ruleKey{v6: v6, priority: k.priority + levels*shapes - 1}
 }
 
 // fill works out what n's entries take, which are f's.
-func (k *kernel) fill(n *needs, f *ipsec.Flow, h *home) error {
+func (k *Kernel) fill(n *needs, f *ipsec.Flow, h *home) error {
 	for i := range n.entries {
 		e := &n.entries[i]
 		sel, level := e.selector(f), int(e.level)
@@ -131,7 +136,7 @@ func ruleOf(s *ipsec.Selector, r ruleKey) ruleKey {
 }
 
 // stayHome exempts what this host knows a way to; the default route is none.
-func (k *kernel) stayHome(n *needs, level int, home netip.Prefix, v6 bool) {
+func (k *Kernel) stayHome(n *needs, level int, home netip.Prefix, v6 bool) {
 	r := ruleKey{v6: v6, src: home, dst: home, table: unix.RT_TABLE_MAIN, near: true}
 	n.rules = append(n.rules, k.at(level, r))
 	r.own, r.src = true, noSource(v6)
@@ -140,7 +145,7 @@ func (k *kernel) stayHome(n *needs, level int, home netip.Prefix, v6 bool) {
 
 // protect leads into the device. A packet of this host's own that has no source
 // address yet gets one from the flow's network, if the host has one there.
-func (k *kernel) protect(n *needs, level int, s *ipsec.Selector, v6 bool, own []netip.Addr) {
+func (k *Kernel) protect(n *needs, level int, s *ipsec.Selector, v6 bool, own []netip.Addr) {
 	from := hint(s, own)
 	if !shares(s) {
 		k.single(n, level, s, v6, from)
@@ -177,7 +182,7 @@ func (k *kernel) protect(n *needs, level int, s *ipsec.Selector, v6 bool, own []
 }
 
 // single is for a flow that has a rule for itself.
-func (k *kernel) single(n *needs, level int, s *ipsec.Selector, v6 bool, from netip.Addr) {
+func (k *Kernel) single(n *needs, level int, s *ipsec.Selector, v6 bool, from netip.Addr) {
 	r := ruleOf(s, ruleKey{v6: v6, table: k.table})
 	n.rules = append(n.rules, k.at(level, r))
 	n.lead(k.table, s.Dst)
@@ -218,7 +223,7 @@ var halves = [2]netip.Prefix{netip.MustParsePrefix("::/1"), netip.MustParsePrefi
 
 // sourceless adds a rule for this host's packets without a source, around which
 // IPv6 packets that have one are led.
-func (k *kernel) sourceless(n *needs, level int, r ruleKey) {
+func (k *Kernel) sourceless(n *needs, level int, r ruleKey) {
 	n.rules = append(n.rules, k.at(level, r))
 	if !r.v6 {
 		return

@@ -1,4 +1,4 @@
-package userspace
+package hostnet
 
 import (
 	"net/netip"
@@ -9,7 +9,9 @@ import (
 	"oakley/internal/ipsec"
 )
 
-// Tables. The kernel tries routing rules one after the other for every packet,
+// Tables is how many numbers of routing tables may be used.
+//
+// The kernel tries routing rules one after the other for every packet,
 // but finds a route among thousands at once. So flows of all protocols and ports
 // share one rule for each local network, "from it, look into its table", and the
 // table has a route for each remote network. A packet for which the table of one
@@ -23,7 +25,7 @@ import (
 //	           look into that have no source address yet
 //
 // IPv4 and IPv6 each have tables of their own under the same numbers.
-const tables = 1024
+const Tables = 1024
 
 // tableKey says what a table is for.
 type tableKey struct {
@@ -34,18 +36,18 @@ type tableKey struct {
 
 // ours tells whether a table is one of the range, which leaves out the three that
 // the kernel has names for.
-func (k *kernel) ours(table int) bool {
-	return table >= k.table && table < k.table+tables && (table < unix.RT_TABLE_DEFAULT || table > unix.RT_TABLE_LOCAL)
+func (k *Kernel) ours(table int) bool {
+	return table >= k.table && table < k.table+Tables && (table < unix.RT_TABLE_DEFAULT || table > unix.RT_TABLE_LOCAL)
 }
 
 // tableOf is the table for a key, a free one if it has none yet. It is false when
 // all are taken.
-func (k *kernel) tableOf(key tableKey) (int, bool) {
+func (k *Kernel) tableOf(key tableKey) (int, bool) {
 	if t, ok := k.tables[key]; ok {
 		return t, true
 	}
 	taken := &k.taken[family(key.v6)]
-	for i := 1; i < tables; i++ {
+	for i := 1; i < Tables; i++ {
 		if t := k.table + i; k.ours(t) && !taken[i] && !k.oldTables[family(key.v6)][i] {
 			k.tables[key] = t
 			taken[i] = true
@@ -64,7 +66,7 @@ func family(v6 bool) int {
 }
 
 // tableRule leads into a table.
-func (k *kernel) tableRule(key tableKey, table int) ruleKey {
+func (k *Kernel) tableRule(key tableKey, table int) ruleKey {
 	r := ruleKey{v6: key.v6, table: table}
 	if key.near.IsValid() {
 		r.src = unlessAll(key.near)
@@ -76,7 +78,7 @@ func (k *kernel) tableRule(key tableKey, table int) ruleKey {
 
 // adopt gives a predecessor's tables to those that had them, and keeps others
 // away from what has its routes.
-func (k *kernel) adopt() {
+func (k *Kernel) adopt() {
 	for r := range k.oldRoutes {
 		k.oldTables[family(r.dst.Addr().Is6())][r.table-k.table] = true
 	}
@@ -101,7 +103,7 @@ func (k *kernel) adopt() {
 }
 
 // release gives back those of some tables that no rule leads to.
-func (k *kernel) release(keys map[tableKey]bool) {
+func (k *Kernel) release(keys map[tableKey]bool) {
 	for key := range keys {
 		t, ok := k.tables[key]
 		if r := k.tableRule(key, t); ok && k.rules[r] == 0 && !k.oldRules[r] {

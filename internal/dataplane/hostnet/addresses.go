@@ -1,4 +1,4 @@
-package userspace
+package hostnet
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ const settleDown = 300 * time.Millisecond
 
 // home are this host's addresses, read when first asked for.
 type home struct {
-	k    *kernel
+	k    *Kernel
 	own  []netip.Addr
 	read bool
 }
@@ -51,7 +51,7 @@ func (h *home) addresses() ([]netip.Addr, error) {
 
 // watch looks at the flows again when addresses changed, until k.done is closed.
 // It is called on a thread in the network namespace.
-func (k *kernel) watch() {
+func (k *Kernel) watch() {
 	events := make(chan netlink.AddrUpdate, 64)
 	err := netlink.AddrSubscribeWithOptions(events, k.done, netlink.AddrSubscribeOptions{ErrorCallback: func(error) {}})
 	if err != nil {
@@ -88,7 +88,7 @@ func (k *kernel) watch() {
 
 // rehint gives flows the addresses that this host has now. Routes with addresses
 // that went and came back are made again.
-func (k *kernel) rehint(back map[netip.Addr]bool) error {
+func (k *Kernel) rehint(back map[netip.Addr]bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed {

@@ -1,4 +1,13 @@
-package userspace
+// Package hostnet is what a data plane changes in its host besides its device and
+// its sockets: routes and routing rules that lead packets into the device, and
+// packet-filter rules that refuse what comes in clear. They are a function of the
+// flows alone, whatever changes led there: nothing is left when the last flow
+// goes, nothing that others made is touched, and what a process left that ended
+// without cleaning up protects until its successor has its flows again.
+//
+// A flow that comes, changes or goes costs a few messages to the kernel, however
+// many there are.
+package hostnet
 
 import (
 	"cmp"
@@ -28,8 +37,23 @@ import (
 // nothing that was protected leaves in clear. A flow that exempts has a rule that
 // goes on behind all of ours, and so has our mark, in front.
 
-// kernel is the System of the network namespace it was made in.
-type kernel struct {
+// Options say where and with which numbers. All of these are needed.
+type Options struct {
+	Device    string // that flows lead into
+	Mark      uint32 // of packets (SO_MARK) that are kept out of it
+	Table     int    // the first of Tables routing tables
+	Priority  int    // of the first of our routing rules; 9600 numbers are used
+	Filter    string // name of the packet-filter table
+	NoFilters bool
+	EncapPort uint16 // UDP port for ESP in UDP, which comes in clear by nature
+	// Grace is how long rules, routes and filters of a predecessor stay for flows
+	// that have not come back yet. Negative: not at all.
+	Grace time.Duration
+	Log   *slog.Logger
+}
+
+// Kernel is the part of a network namespace that is a data plane's.
+type Kernel struct {
 	log      *slog.Logger
 	nl       *netlink.Handle
 	filter   *filter // nil: none
@@ -50,7 +74,7 @@ type kernel struct {
 	elements map[element]int
 	hints    map[slot]routeKey // the routes with a source, where they are
 	tables   map[tableKey]int
-	taken    [2][tables]bool // by address family, as tables says
+	taken    [2][Tables]bool // by address family, as tables says
 	ipip     int             // flows that let IP in IP in
 	own      []netip.Addr    // this host's addresses when flows were last looked at for them
 	// What the flow takes that was looked at last.
@@ -60,7 +84,7 @@ type kernel struct {
 	// is over.
 	oldRules  map[ruleKey]bool
 	oldRoutes map[routeKey]bool
-	oldTables [2][tables]bool // in which there were routes
+	oldTables [2][Tables]bool // in which there were routes
 	grace     *time.Timer
 	closed    bool
 	done      chan struct{} // closed with it
@@ -70,18 +94,20 @@ type kernel struct {
 	strict []string
 }
 
-func newKernel(o *Options, dev string) (System, error) {
+// New finds what a predecessor left in the network namespace of the thread that
+// calls it, and changes nothing yet.
+func New(o Options) (*Kernel, error) {
 	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("netlink for routes: %w", err)
 	}
-	k := &kernel{
-		log: o.Log, nl: nl, dev: dev, mark: o.Mark, table: o.Table, priority: o.Priority,
+	k := &Kernel{
+		log: o.Log, nl: nl, dev: o.Device, mark: o.Mark, table: o.Table, priority: o.Priority,
 		flows: map[ipsec.FlowID]*kept{}, alike: map[likeness][]*kept{},
 		rules: map[ruleKey]int{}, routes: map[routeKey]int{}, elements: map[element]int{},
 		hints: map[slot]routeKey{}, tables: map[tableKey]int{}, done: make(chan struct{}),
 	}
-	if err := k.open(o); err != nil {
+	if err := k.open(&o); err != nil {
 		close(k.done)
 		nl.Close()
 		return nil, err
@@ -93,7 +119,7 @@ func newKernel(o *Options, dev string) (System, error) {
 	return k, nil
 }
 
-func (k *kernel) open(o *Options) error {
+func (k *Kernel) open(o *Options) error {
 	k.sysctls()
 	link, err := k.nl.LinkByName(k.dev)
 	if err != nil {
@@ -105,7 +131,7 @@ func (k *kernel) open(o *Options) error {
 	}
 	if o.NoFilters {
 		k.detail = "packet filter off by configuration: what comes in clear is not refused"
-	} else if k.filter, err = newFilter(k.dev, o.Mark, o.EncapPort, o.Table); err != nil {
+	} else if k.filter, err = newFilter(k.dev, o.Mark, o.EncapPort, o.Filter); err != nil {
 		k.log.Warn("no nftables in this kernel: packets that come in clear and should be protected are not refused; what goes out is still protected by routes", "err", err)
 		k.detail = "no packet filter"
 	} else {
@@ -137,7 +163,7 @@ func (k *kernel) open(o *Options) error {
 
 // sysctls: packets out of the device come from networks that no route to it
 // need lead to, and the device needs no addresses.
-func (k *kernel) sysctls() {
+func (k *Kernel) sysctls() {
 	for _, s := range []struct{ path, value string }{
 		{"ipv4/conf/" + k.dev + "/rp_filter", "0"},
 		{"ipv6/conf/" + k.dev + "/addr_gen_mode", "1"},
@@ -161,7 +187,7 @@ func (k *kernel) sysctls() {
 
 // warnForwarding says once a family that flows join networks while this host did
 // not forward when it started. Called with mu held.
-func (k *kernel) warnForwarding(flows []ipsec.Flow) {
+func (k *Kernel) warnForwarding(flows []ipsec.Flow) {
 	for i := range flows {
 		s := &flows[i].Selector
 		if s.Src.IsSingleIP() || s.Dst.IsSingleIP() || !shields(flows[i].Type) {
@@ -182,7 +208,7 @@ func (k *kernel) warnForwarding(flows []ipsec.Flow) {
 // warnStrict says once that a flow is also about the packets between its two
 // gateways while an interface takes packets only from where it would send to: to
 // its peer this host would send into the device. Called with mu held.
-func (k *kernel) warnStrict(flows []ipsec.Flow) {
+func (k *Kernel) warnStrict(flows []ipsec.Flow) {
 	for i := range flows {
 		f := &flows[i]
 		if len(k.strict) == 0 {
@@ -221,10 +247,11 @@ func forwards(family string) bool {
 	return len(each) == 0
 }
 
-func (k *kernel) Detail() string { return k.detail }
+// Detail says for people what is done.
+func (k *Kernel) Detail() string { return k.detail }
 
 // findLeftovers reads what has our protocol number.
-func (k *kernel) findLeftovers() error {
+func (k *Kernel) findLeftovers() error {
 	k.oldRules, k.oldRoutes = map[ruleKey]bool{}, map[routeKey]bool{}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		rules, err := k.nl.RuleList(family)
@@ -241,7 +268,7 @@ func (k *kernel) findLeftovers() error {
 		all := &netlink.Route{Table: unix.RT_TABLE_UNSPEC, Protocol: ourProto}
 		routes, err := k.nl.RouteListFiltered(family, all, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
 		if err != nil {
-			return fmt.Errorf("reading tables %d to %d: %w", k.table, k.table+tables-1, err)
+			return fmt.Errorf("reading tables %d to %d: %w", k.table, k.table+Tables-1, err)
 		}
 		for i := range routes {
 			r := &routes[i]
@@ -255,7 +282,7 @@ func (k *kernel) findLeftovers() error {
 }
 
 // sweep removes what is left of a predecessor. Called with mu held.
-func (k *kernel) sweep() error {
+func (k *Kernel) sweep() error {
 	var errs []error
 	rules := slices.SortedFunc(maps.Keys(k.oldRules), func(a, b ruleKey) int { return cmp.Compare(k.phase(&b), k.phase(&a)) })
 	for _, r := range rules {
@@ -266,7 +293,7 @@ func (k *kernel) sweep() error {
 	}
 	clear(k.oldRules)
 	clear(k.oldRoutes)
-	k.oldTables = [2][tables]bool{}
+	k.oldTables = [2][Tables]bool{}
 	adopted := map[tableKey]bool{}
 	for key := range k.tables {
 		adopted[key] = true
@@ -285,8 +312,45 @@ func ignoreGone(err error) error {
 	return err
 }
 
+// Leftovers is how many rules and routes of a predecessor there still are, and one
+// more for its filters.
+func (k *Kernel) Leftovers() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := len(k.oldRules) + len(k.oldRoutes)
+	if k.filter != nil && k.filter.hasOld() {
+		n++
+	}
+	return n
+}
+
+// Abandon lets go of everything and changes nothing, as the end of a process that
+// is killed does.
+func (k *Kernel) Abandon() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stop()
+	k.nl.Close()
+	if k.filter != nil {
+		_ = k.filter.nft.CloseLasting()
+	}
+}
+
+// stop is false when it was called before. Called with mu held.
+func (k *Kernel) stop() bool {
+	if k.closed {
+		return false
+	}
+	k.closed = true
+	close(k.done)
+	if k.grace != nil {
+		k.grace.Stop()
+	}
+	return true
+}
+
 // Close takes everything back, what predecessors left too.
-func (k *kernel) Close() error {
+func (k *Kernel) Close() error {
 	k.mu.Lock()
 	all := make([]ipsec.Flow, 0, len(k.flows))
 	for _, f := range k.flows {
@@ -298,13 +362,8 @@ func (k *kernel) Close() error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.closed {
+	if !k.stop() {
 		return nil
-	}
-	k.closed = true
-	close(k.done)
-	if k.grace != nil {
-		k.grace.Stop()
 	}
 	err := k.sweep()
 	if k.filter != nil {
