@@ -430,7 +430,7 @@ func (e *Engine) reload(cfg *Config) {
 	}
 	for _, cs := range e.sortedConns() {
 		n := cfg.connection(cs.conn.Name)
-		if cs.dynamic {
+		if cs.dynamic && sameDefault(old, cfg) {
 			n = cs.conn
 		}
 		if n == nil || kept[cs.conn.Peer] == nil || !sameConnection(cs.conn, n) {
@@ -482,6 +482,15 @@ func (e *Engine) adopt(cfg *Config, kept map[*Peer]*Peer) {
 			e.addConn(&connState{conn: c})
 		}
 	}
+}
+
+// sameDefault tells whether peers that no connection names still get the same.
+func sameDefault(a, b *Config) bool {
+	x, y := a.DefaultConnection, b.DefaultConnection
+	if x == nil || y == nil || (x.Peer == nil) != (y.Peer == nil) {
+		return false
+	}
+	return sameConnection(x, y) && (x.Peer == nil || x.Peer.Name == y.Peer.Name)
 }
 
 // sameConnection compares all but the peer, which is compared by itself, and

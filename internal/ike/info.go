@@ -66,11 +66,16 @@ func (e *Engine) tellDeleted(c *child) {
 // phase1Of finds an ISAKMP SA with a child's peer.
 func (e *Engine) phase1Of(c *child) *phase1 { return e.anySA(c.peer, c.idBody) }
 
-// anySA finds the best ISAKMP SA with a peer; nil: there is none.
+// anySA finds the best ISAKMP SA with a peer to say something under; nil: there
+// is none.
 func (e *Engine) anySA(peer *Peer, idBody []byte) *phase1 {
 	var best *phase1
 	for _, p := range e.up[upKey{peer, string(idBody)}] {
-		if best == nil || best.superseded && !p.superseded || best.superseded == p.superseded && p.established.After(best.established) {
+		switch {
+		case best == nil,
+			!best.confirmed() && p.confirmed(),
+			best.confirmed() == p.confirmed() && best.superseded && !p.superseded,
+			best.confirmed() == p.confirmed() && best.superseded == p.superseded && p.established.After(best.established):
 			best = p
 		}
 	}

@@ -148,14 +148,11 @@ func (p *phase1) wake(e *Engine) {
 	case e.due(p.expireAt):
 		e.deletePhase1(p, "its lifetime is over")
 		return
-	case e.due(p.deleteAt) && p.inUse():
-		p.deleteAt = e.now.Add(e.cfg.RetransmitAfter)
-	case e.due(p.deleteAt) && e.replaced(p):
-		e.deletePhase1(p, "replaced by a newer one")
-		return
 	case e.due(p.deleteAt):
-		p.superseded, p.deleteAt = false, time.Time{}
-		p.rekeyAt = e.now.Add(e.cfg.RetransmitAfter)
+		e.makeWay(p)
+		if p.dead {
+			return
+		}
 	default:
 		p.wakeEstablished(e)
 	}
@@ -290,23 +287,40 @@ func (e *Engine) supersedePhase1(p *phase1) {
 	}
 }
 
-// inUse tells whether a quick mode under p has not come to its end.
-func (p *phase1) inUse() bool {
+// inUse tells whether a quick mode under p has not come to its end, here or, if
+// the third message was lost, there.
+func (e *Engine) inUse(p *phase1) bool {
 	for _, q := range p.quicks {
-		if q.state != quickDone {
+		if q.state != quickDone || q.role == Initiator && e.now.Before(q.doneAt.Add(e.cfg.Grace)) {
 			return true
 		}
 	}
 	return false
 }
 
-// replaced tells whether what took p's place is still there. A superseded SA
-// whose successor has gone meanwhile carries on.
-func (e *Engine) replaced(p *phase1) bool {
-	return slices.ContainsFunc(e.up[upKey{p.peer, string(p.idBody)}], func(q *phase1) bool {
+// makeWay ends a superseded SA whose time has come. One whose successor has gone
+// meanwhile carries on, and one that is in use, or whose successor the peer may
+// not know, stays for now.
+func (e *Engine) makeWay(p *phase1) {
+	at := slices.IndexFunc(e.up[upKey{p.peer, string(p.idBody)}], func(q *phase1) bool {
 		return q != p && !q.superseded && q.samePeer(p)
 	})
+	switch {
+	case at < 0:
+		p.superseded, p.deleteAt = false, time.Time{}
+		p.rekeyAt = e.now.Add(e.cfg.RetransmitAfter)
+	case e.inUse(p):
+		p.deleteAt = e.now.Add(e.cfg.RetransmitAfter)
+	case !e.up[upKey{p.peer, string(p.idBody)}][at].confirmed():
+		p.deleteAt = e.now.Add(e.cfg.Grace)
+	default:
+		e.deletePhase1(p, "replaced by a newer one")
+	}
 }
+
+// confirmed tells whether the peer has shown that main mode came to its end there
+// too: of the sixth message a responder never hears.
+func (p *phase1) confirmed() bool { return p.role == Initiator || p.heard.After(p.established) }
 
 func (p *phase1) rival() rival { return rival{p.role, p.created, p.established, p.icky[:]} }
 

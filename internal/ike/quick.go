@@ -37,6 +37,7 @@ type quick struct {
 	sending  sending
 	created  time.Time
 	giveUpAt time.Time // when finished: when the cache goes
+	doneAt   time.Time
 	iv       []byte
 	replaces *child // what it rekeys, as initiator
 
@@ -357,6 +358,9 @@ func (e *Engine) quickDatagram(d Datagram, h isakmp.Header) {
 	case q == nil:
 		rej = e.quick1(p, d, h)
 	case e.duplicate(&q.sending, d):
+		if q.state == quickDone && q.role == Initiator {
+			e.unconfirmed(q)
+		}
 		return
 	case q.state == awaitQuick2:
 		rej = e.quick2(q, d, h)

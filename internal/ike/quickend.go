@@ -15,11 +15,24 @@ func (e *Engine) finishQuick(q *quick) {
 	q.over()
 	q.state = quickDone
 	q.sending.next = time.Time{}
-	q.giveUpAt = e.now.Add(e.cfg.ExchangeMaxTime / 2)
+	q.doneAt, q.giveUpAt = e.now, e.now.Add(e.cfg.ExchangeMaxTime/2)
 	q.offer, q.allowed, q.candidates, q.chosen, q.spis = nil, nil, nil, nil, nil
 	q.ni, q.nr, q.gx, q.gxy, q.private, q.group = nil, nil, nil, nil, nil, nil
 	q.in, q.out, q.idci, q.idcr, q.replaces, q.requests = nil, nil, nil, nil, nil, nil
 	q.schedule(e)
+}
+
+// unconfirmed: the responder asks for the third message again, so what the new
+// SAs replace is not replaced on its side. It stays as if the new ones had just
+// come.
+func (e *Engine) unconfirmed(q *quick) {
+	q.doneAt = e.now
+	for _, c := range q.cs.children {
+		if c.superseded && !c.deaf && !c.deleteAt.IsZero() && c.deleteAt.Before(e.now.Add(e.cfg.Grace)) {
+			c.deleteAt = e.now.Add(e.cfg.Grace)
+			c.schedule(e)
+		}
+	}
 }
 
 // failQuick ends a quick mode with an explanation, gives back what was

@@ -2,9 +2,11 @@ package iketest
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
+	"oakley/internal/doi"
 	"oakley/internal/ike"
 	"oakley/internal/ipsec"
 )
@@ -104,4 +106,82 @@ func whole(g *Gateways) error {
 		}
 	}
 	return nil
+}
+
+// TestReplacedISAKMPSAWaits: an ISAKMP SA that a newer one has replaced stays as
+// long as a quick mode under it has not come to its end on both sides.
+func TestReplacedISAKMPSAWaits(t *testing.T) {
+	p1 := AES
+	p1.Seconds = ike.Range{Offer: 300, Min: 300, Max: 300}
+	g := NewGateways(t, Setup{Active: true, Phase1: []ike.Phase1Transform{p1}, Suites: []ike.Suite{PFSESP}})
+	g.West.Initiate("vpn")
+	g.Run(time.Minute)
+	var begun time.Time
+	g.Tap = func(p *Packet) []Delivery {
+		s := g.Observer().Of(p.Data)
+		switch {
+		case begun.IsZero() && s.Exchange == doi.ExchangeMain && s.Step == 1:
+			begun = g.Now
+			g.After(0, func() { expireSoft(p.Sender) })
+		case s.Exchange == doi.ExchangeQuick && s.Step == 3 && g.Now.Sub(begun) < 5*time.Second:
+			return nil
+		case s.Exchange == doi.ExchangeQuick && s.Step == 3 && s.Repeat < 4:
+			return []Delivery{{Data: p.Data, After: 5 * time.Second}}
+		}
+		return Pass(p)
+	}
+	g.RunUntil(5*time.Minute, func() bool { return !begun.IsZero() })
+	b := g.bothWays(20 * time.Millisecond)
+	g.Run(2 * time.Minute)
+	b.finish()
+	g.quickModes("in the end", 2)
+	for _, n := range []*Node{g.West, g.East} {
+		if Count[ike.Failed](n) > 0 || Count[ike.Phase2Up](n) != 2 {
+			t.Errorf("%s\n%s", n.Said(), n.dump())
+		}
+	}
+	g.oneOfEach()
+}
+
+// TestReloadTakesTheDefaultAway: who was served by the default connection alone
+// is not any more when it has gone or says something else.
+func TestReloadTakesTheDefaultAway(t *testing.T) {
+	for name, change := range map[string]func(c *ike.Config){
+		"gone": func(c *ike.Config) { c.DefaultConnection = nil },
+		"changed": func(c *ike.Config) {
+			c.DefaultConnection.Suites = []ike.Suite{ESP(doi.ESP3DES, 0, doi.AuthHMACSHA1, 0)}
+		},
+		"same": func(*ike.Config) {},
+	} {
+		for _, at := range []time.Duration{70 * time.Millisecond, 85 * time.Millisecond, 5 * time.Second} {
+			g := NewGateways(t, Setup{Change: func(side string, c *ike.Config) {
+				x := c.Connections[0]
+				x.Local, x.Remote = ike.Net{}, ike.Net{}
+				if side == "east" {
+					c.DefaultPeer, c.Peers[0].Address = c.Peers[0], netip.Addr{}
+					c.DefaultConnection, c.Connections, c.Peers = x, nil, nil
+					x.Peer = nil
+				}
+			}})
+			g.slowEverything(3 * time.Millisecond)
+			g.West.Handle(ike.Acquire{ID: 1, Conn: "vpn"})
+			g.Run(at)
+			c, d := *g.East.Config, *g.East.Config.DefaultConnection
+			c.DefaultConnection = &d
+			change(&c)
+			g.East.Handle(ike.Reload{Config: &c})
+			g.Run(20 * time.Second)
+			pairs := 0
+			if name == "same" {
+				pairs = 1
+			}
+			if err := Agreement(g.West, g.East, pairs); err != nil {
+				t.Errorf("%s, at %s: %v\n%s%s", name, at, err, g.West.Said(), g.East.Said())
+			}
+			if n := g.East.Plane.Flows(); n != 2*pairs {
+				t.Errorf("%s, at %s: %d flows", name, at, n)
+			}
+			g.MustSettle()
+		}
+	}
 }
