@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -80,24 +79,11 @@ func carryOut(socket string, c ipsecadm.Command, stdout io.Writer, say func(stri
 	}
 	b, err := ipsecd.Dial(ctx, socket, ipsecd.NoEvents)
 	if err != nil {
-		return unreachable(socket, err)
+		return ipsecd.Explain(socket, err)
 	}
 	defer b.Close()
 	r := &ipsecadm.Runner{Backend: b, Local: isLocal, Out: stdout, Notice: func(text string) { say("note: " + text) }}
 	return r.Run(ctx, c)
-}
-
-// unreachable says what can be done when there is no ipsecd.
-func unreachable(socket string, err error) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
-		return fmt.Errorf("ipsecd does not run: nobody listens on %s. Start it with \"systemctl start ipsecd\" or \"ipsecd &\" (isakmpd starts one too), or name its socket with -S", socket)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("this user may not use %s: become root, or a member of the group that ipsecd was started with (--group)", socket)
-	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE):
-		return fmt.Errorf("%w; ipsecd says in its log why it hung up: this user may not use it (see its --group), it has too many clients, or it is of another release", err)
-	}
-	return err
 }
 
 // isLocal tells whether an address is this host's.

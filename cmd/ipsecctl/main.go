@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/signal"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/ipsecd"
 	"oakley/internal/ipsecctl"
 )
@@ -63,23 +61,9 @@ func enough(err error) bool {
 func (fl *flags) carryOut(ctx context.Context, stdout io.Writer) error {
 	c, err := ipsecd.Dial(ctx, fl.socket, ipsecd.NoEvents)
 	if err != nil {
-		return explain(fl.socket, err)
+		return ipsecd.Explain(fl.socket, err)
 	}
-	// The connection ends with this process. Close would also wait for an ipsecd
-	// that is left without anything to do, which is for those who started it.
+	defer c.Close()
 	fl.Now = time.Now()
 	return fl.Run(ctx, c, stdout)
-}
-
-// explain says what to do when there is no connection.
-func explain(socket string, err error) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
-		return fmt.Errorf("no ipsecd listens at %s: isakmpd starts one unless its Data-plane is isakmpd, and ipsecd can be started by itself; see ipsecd(8)", socket)
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("user %d may not use %s: root may, and the members of the group that ipsecd was started with (--group)", os.Geteuid(), socket)
-	case errors.Is(err, dataplane.ErrClosed):
-		return fmt.Errorf("%w; the log of ipsecd says why it hung up", err)
-	}
-	return err
 }

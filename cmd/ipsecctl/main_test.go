@@ -200,10 +200,10 @@ func TestTheCommandLine(t *testing.T) {
 		{"-D x=y", exitUsage, "usage:"},
 		{"-c", exitUsage, "usage:"},
 		{"-i fifo", exitUsage, "usage:"},
-		{"-s sa -S " + nowhere, exitFailed, "no ipsecd listens at " + nowhere},
-		{"-s sa -S " + stale, exitFailed, "no ipsecd listens at " + stale},
-		{"-F -S " + nowhere, exitFailed, "no ipsecd listens at " + nowhere},
-		{"-m -S " + nowhere, exitFailed, "no ipsecd listens at " + nowhere},
+		{"-s sa -S " + nowhere, exitFailed, "nobody listens at " + nowhere},
+		{"-s sa -S " + stale, exitFailed, "nobody listens at " + stale},
+		{"-F -S " + nowhere, exitFailed, "nobody listens at " + nowhere},
+		{"-m -S " + nowhere, exitFailed, "nobody listens at " + nowhere},
 	} {
 		var out, errs bytes.Buffer
 		if code := run(strings.Fields(c.args), &out, &errs); code != c.code || !strings.Contains(out.String()+errs.String(), c.says) {

@@ -79,7 +79,7 @@ func TestWhoMayNot(t *testing.T) {
 	}
 	// Where the file lets everybody in, the server does not.
 	must(t, os.Chmod(socket, 0o666))
-	if out, err := as(4242); !errors.As(err, &exit) || exit.ExitCode() != exitFailed || !strings.Contains(out, "the log of ipsecd says why") {
+	if out, err := as(4242); !errors.As(err, &exit) || exit.ExitCode() != exitFailed || !strings.Contains(out, "ipsecd says in its log why") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

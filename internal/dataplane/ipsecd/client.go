@@ -23,6 +23,7 @@ type Client struct {
 	c         net.Conn
 	info      dataplane.Info
 	transient bool
+	tool      bool // takes no events
 
 	events  chan dataplane.Event
 	backlog *backlog[dataplane.Event] // between the reader, who never waits, and events
@@ -30,7 +31,7 @@ type Client struct {
 	wr sync.Mutex // of c
 
 	mu     sync.Mutex
-	last   uint64
+	number uint64 // of the latest call
 	calls  map[uint64]chan *answer
 	broken error // why the connection is of no use any more
 
@@ -62,7 +63,7 @@ func Dial(ctx context.Context, path string, want Events) (*Client, error) {
 // newClient greets the process at the other end of c.
 func newClient(ctx context.Context, c net.Conn, path string, want Events) (*Client, error) {
 	p := &Client{
-		path: path, c: c, calls: map[uint64]chan *answer{}, done: make(chan struct{}),
+		path: path, c: c, tool: want == NoEvents, calls: map[uint64]chan *answer{}, done: make(chan struct{}),
 		events:  make(chan dataplane.Event, 16),
 		backlog: newBacklog(clientEvents, func(int) dataplane.Event { return dataplane.Lost{} }),
 	}
@@ -221,8 +222,8 @@ func (p *Client) start(r *request) (chan *answer, error) {
 		p.mu.Unlock()
 		return nil, p.broken
 	}
-	p.last++
-	r.ID = p.last
+	p.number++
+	r.ID = p.number
 	p.mu.Unlock()
 	f, err := frame(r)
 	if err != nil {
@@ -309,16 +310,16 @@ func (p *Client) call(ctx context.Context, r *request) (last *answer, err error)
 // Events tells what was registered for; it is closed when the connection ends.
 func (p *Client) Events() <-chan dataplane.Event { return p.events }
 
-// Close ends the connection. SAs and flows stay. A process that nobody needs any
-// more is given the time to clean up and end.
+// Transient tells whether the process ends when nobody needs it any more: it is one
+// that a client has started, not one that a service manager keeps.
+func (p *Client) Transient() bool { return p.transient }
+
+// Close ends the connection. SAs and flows stay. Whoever took events is there for
+// long and may have started the process: when nobody needs that any more, it is
+// given the time to clean up and end.
 func (p *Client) Close() error {
 	p.closing.Do(func() {
-		last := p.transient && p.empty()
-		server := 0
-		if u, ok := p.c.(*net.UnixConn); ok && last {
-			peer, _ := peerOf(u)
-			server = peer.pid
-		}
+		server := p.leaves()
 		p.fail(dataplane.ErrClosed)
 		p.closed = p.c.Close()
 		if server > 0 {
@@ -327,6 +328,19 @@ func (p *Client) Close() error {
 	})
 	p.wg.Wait()
 	return p.closed
+}
+
+// leaves is the process that ends when we go; 0: none.
+func (p *Client) leaves() int {
+	u, ok := p.c.(*net.UnixConn)
+	if !ok || !p.transient || p.tool || !p.last() {
+		return 0
+	}
+	server, err := peerOf(u)
+	if err != nil {
+		return 0
+	}
+	return server.pid
 }
 
 // farewell is how long a process may take to clean up.
@@ -348,9 +362,13 @@ func Empty(ctx context.Context, b dataplane.Backend) (bool, error) {
 	return err == nil && len(st.SAs)+len(st.Flows) == 0, err
 }
 
-func (p *Client) empty() bool {
+// last tells whether nobody but us needs the process.
+func (p *Client) last() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
+	if a, err := p.call(ctx, &request{Op: opTotals}); err != nil || a.Others > 0 {
+		return false
+	}
 	empty, err := Empty(ctx, p)
 	return err == nil && empty
 }

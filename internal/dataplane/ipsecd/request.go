@@ -55,7 +55,7 @@ func (x *session) carryOut(ctx context.Context, r *request) (*answer, error) {
 		return nil, x.dump(ctx, r)
 	case opTotals:
 		t, err := b.Totals(ctx)
-		return &answer{Totals: &t}, err
+		return &answer{Totals: &t, Others: x.s.others(x)}, err
 	case opFlush:
 		return &answer{}, x.flush(ctx, r.Owner)
 	case opEnable:

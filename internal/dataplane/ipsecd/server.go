@@ -165,6 +165,18 @@ func (s *Server) Clients() int {
 	return len(s.clients)
 }
 
+// others is how many clients there are of other processes than x's.
+func (s *Server) others(x *session) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for o := range s.clients {
+		if o.peer.pid != x.peer.pid {
+			n++
+		}
+	}
+	return n
+}
+
 // events hands the data plane's events to the clients that want them.
 func (s *Server) events() {
 	for e := range s.b.Events() {

@@ -23,7 +23,7 @@ import (
 )
 
 // version is that of the protocol: both sides have to have the same.
-const version = 2
+const version = 3
 
 // maxFrame bounds a frame in bytes. A transaction of flows is the largest
 // request.
@@ -106,6 +106,7 @@ type answer struct {
 	State     *dataplane.State  `json:",omitempty"`
 	Event     *event            `json:",omitempty"`
 	Totals    *dataplane.Totals `json:",omitempty"`
+	Others    int               `json:",omitempty"` // with Totals: clients of other processes
 }
 
 // maxChanges bounds a transaction of flows: a few bytes of JSON can stand for much
