@@ -17,73 +17,88 @@ import (
 
 func parseCIDR(s string) (net.IP, *net.IPNet, error) { return net.ParseCIDR(s) }
 
-var machine = vmtest.Machine{Modules: append(slices.Clone(vmtest.IPsec), "chacha_generic", "poly1305_generic")}
+// TestInMachine is what needs a kernel with ESP.
+func TestInMachine(t *testing.T) {
+	m := vmtest.Machine{Modules: append(slices.Clone(vmtest.IPsec), "chacha_generic", "poly1305_generic"), Memory: 384 + *manyTunnels/10}
+	vmtest.Run(t, m, func(t *testing.T) {
+		for _, c := range []struct {
+			name string
+			run  func(t *testing.T)
+		}{
+			{"what the kernel has", hasAll},
+			{"conformance", conformance},
+			{"conformance with userspace", kernelAndUserspace},
+			{"flows that let pass", inClear},
+			{"clear text is dropped", clearIsDropped},
+			{"killed under traffic", killedUnderTraffic},
+			{"through an interface", throughInterface},
+			{"marks", marks},
+			{"many", many},
+		} {
+			t.Run(c.name, c.run)
+		}
+	})
+}
 
 // abilities are those of this kernel, asked once.
 var abilities = sync.OnceValues(Probe)
 
-// The conformance suite of data planes, on a kernel that has everything.
-func TestConformance(t *testing.T) {
-	vmtest.Run(t, machine, func(t *testing.T) {
-		planetest.Run(t, func(t *testing.T) *planetest.Harness {
-			a, b, c := pairOfGates(t, Options{Hold: true}, Options{Hold: true})
-			return &planetest.Harness{
-				A: a.Site, B: b.Site,
-				Twice:       func(on bool) { c.twice.Store(on) },
-				Readdress:   func(seen netip.AddrPort) { c.seen.Store(&seen) },
-				SetSequence: func(id ipsec.SAID, n uint64) { setSequence(t, a, b, id, n) },
-			}
+// conformance is the suite of data planes.
+func conformance(t *testing.T) {
+	planetest.Run(t, func(t *testing.T) *planetest.Harness {
+		a, b, c := pairOfGates(t, Options{Hold: true}, Options{Hold: true})
+		return &planetest.Harness{
+			A: a.Site, B: b.Site,
+			Twice:       func(on bool) { c.twice.Store(on) },
+			Readdress:   func(seen netip.AddrPort) { c.seen.Store(&seen) },
+			SetSequence: func(id ipsec.SAID, n uint64) { setSequence(t, a, b, id, n) },
+		}
+	})
+}
+
+// kernelAndUserspace is the suite again, with the kernel on one side and a data
+// plane of our own on the other.
+func kernelAndUserspace(t *testing.T) {
+	can, err := abilities()
+	must(t, err)
+	kernel := func(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string) *gate {
+		return newGate(t, n, name, a4, a6, routes, Options{Abilities: can, Hold: true})
+	}
+	ours := func(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string) *gate {
+		return gateOf(t, n, name, a4, a6, routes, func() (dataplane.Backend, error) {
+			return userspace.New(userspace.Options{NoFilters: true, Local: []netip.Addr{netip.MustParseAddr(a4), netip.MustParseAddr(a6)}})
 		})
-	})
+	}
+	for _, c := range []struct {
+		name string
+		a, b func(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string) *gate
+	}{{"kernel to userspace", kernel, ours}, {"userspace to kernel", ours, kernel}} {
+		t.Run(c.name, func(t *testing.T) {
+			planetest.Run(t, func(t *testing.T) *planetest.Harness {
+				n := lab.New(t)
+				a := c.a(t, n, "a", "192.0.2.1", "2001:db8::1", routesA)
+				b := c.b(t, n, "b", "192.0.2.2", "2001:db8::2", routesB)
+				w := &cable{}
+				w.join(t, a, b)
+				return &planetest.Harness{
+					A: a.Site, B: b.Site,
+					Twice:     func(on bool) { w.twice.Store(on) },
+					Readdress: func(seen netip.AddrPort) { w.seen.Store(&seen) },
+				}
+			})
+		})
+	}
 }
 
-// The suite again, with the kernel on one side and a data plane of our own on the
-// other.
-func TestKernelAndUserspace(t *testing.T) {
-	vmtest.Run(t, machine, func(t *testing.T) {
-		can, err := abilities()
-		must(t, err)
-		kernel := func(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string) *gate {
-			return newGate(t, n, name, a4, a6, routes, Options{Abilities: can, Hold: true})
-		}
-		ours := func(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string) *gate {
-			return gateOf(t, n, name, a4, a6, routes, func() (dataplane.Backend, error) {
-				return userspace.New(userspace.Options{NoFilters: true, Local: []netip.Addr{netip.MustParseAddr(a4), netip.MustParseAddr(a6)}})
-			})
-		}
-		for _, c := range []struct {
-			name string
-			a, b func(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string) *gate
-		}{{"kernel to userspace", kernel, ours}, {"userspace to kernel", ours, kernel}} {
-			t.Run(c.name, func(t *testing.T) {
-				planetest.Run(t, func(t *testing.T) *planetest.Harness {
-					n := lab.New(t)
-					a := c.a(t, n, "a", "192.0.2.1", "2001:db8::1", routesA)
-					b := c.b(t, n, "b", "192.0.2.2", "2001:db8::2", routesB)
-					w := &cable{}
-					w.join(t, a, b)
-					return &planetest.Harness{
-						A: a.Site, B: b.Site,
-						Twice:     func(on bool) { w.twice.Store(on) },
-						Readdress: func(seen netip.AddrPort) { w.seen.Store(&seen) },
-					}
-				})
-			})
-		}
-	})
-}
-
-// TestAbilities: what Debian's kernel has, and that what it lacks is said.
-func TestAbilities(t *testing.T) {
-	vmtest.Run(t, machine, func(t *testing.T) {
-		can, err := abilities()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("Linux %s: protocols %v, ciphers %v, hashes %v, ESN %t", can.Kernel, can.Protos, can.Ciphers, can.Auths, can.ESN)
-		t.Logf("lacks %q", can.Lacks)
-		if len(can.Protos) != 3 || len(can.Ciphers) != len(kernelCiphers) || len(can.Auths) != len(kernelAuths) || !can.ESN || !can.IPv6 {
-			t.Errorf("%d protocols, %d ciphers, %d hashes", len(can.Protos), len(can.Ciphers), len(can.Auths))
-		}
-	})
+// hasAll: what Debian's kernel has, and that what it lacks is said.
+func hasAll(t *testing.T) {
+	can, err := abilities()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("Linux %s: protocols %v, ciphers %v, hashes %v, ESN %t", can.Kernel, can.Protos, can.Ciphers, can.Auths, can.ESN)
+	t.Logf("lacks %q", can.Lacks)
+	if len(can.Protos) != 3 || len(can.Ciphers) != len(kernelCiphers) || len(can.Auths) != len(kernelAuths) || !can.ESN || !can.IPv6 {
+		t.Errorf("%d protocols, %d ciphers, %d hashes", len(can.Protos), len(can.Ciphers), len(can.Auths))
+	}
 }

@@ -36,7 +36,9 @@ func aLife(p *Plane) error {
 		func() error { return p.AddSA(ctx, pair(1)) },
 		func() error { return p.AddSA(ctx, udp) },
 		func() error { return p.UpdateSA(ctx, udp.ID, ipsec.SAUpdate{Remote: &moved}) },
-		func() error { return p.UpdateSA(ctx, single.ID, ipsec.SAUpdate{Bundle: &ipsec.Place{ID: 10, Index: 0, Of: 2}}) },
+		func() error {
+			return p.UpdateSA(ctx, single.ID, ipsec.SAUpdate{Bundle: &ipsec.Place{ID: 10, Index: 0, Of: 2}})
+		},
 		func() error { return p.UpdateSA(ctx, udp.ID, ipsec.SAUpdate{Hard: &ipsec.Lifetime{Bytes: 7}}) },
 		func() error {
 			return p.ApplyFlows(ctx, append(gone(tunnel("use", netA, there, ipsec.FlowUse)), tunnel("more", netA, elsewhere, ipsec.FlowDeny)...))

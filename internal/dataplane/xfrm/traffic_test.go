@@ -16,7 +16,6 @@ import (
 	"oakley/internal/dataplane/xfrm/wire"
 	"oakley/internal/ipsec"
 	"oakley/internal/lab"
-	"oakley/internal/vmtest"
 )
 
 // pairOfGates are two gateways with a cable between them.
@@ -98,255 +97,247 @@ func oneWay(t *testing.T, a, b *gate, conn string, spi ipsec.SPI) {
 	must(t, a.plane.AddSA(ctx, out))
 }
 
-// TestInClear: flows that let packets pass without an SA do, ask if they are to,
+// inClear: flows that let packets pass without an SA do, ask if they are to,
 // and protect once there is one.
-func TestInClear(t *testing.T) {
-	vmtest.Run(t, machine, func(t *testing.T) {
-		a, b, _ := pairOfGates(t, Options{}, Options{})
-		spi := ipsec.SPI(0x1000)
-		for _, typ := range []ipsec.FlowType{ipsec.FlowUse, ipsec.FlowAcquire, ipsec.FlowBypass} {
-			there := tunnel("c", netA, netB, typ)
-			must(t, a.plane.ApplyFlows(ctx, there))
-			must(t, b.plane.ApplyFlows(ctx, reverse(there)))
-			pkt := udpPacket("10.1.0.2", "10.2.0.2", 1)
+func inClear(t *testing.T) {
+	a, b, _ := pairOfGates(t, Options{}, Options{})
+	spi := ipsec.SPI(0x1000)
+	for _, typ := range []ipsec.FlowType{ipsec.FlowUse, ipsec.FlowAcquire, ipsec.FlowBypass} {
+		there := tunnel("c", netA, netB, typ)
+		must(t, a.plane.ApplyFlows(ctx, there))
+		must(t, b.plane.ApplyFlows(ctx, reverse(there)))
+		pkt := udpPacket("10.1.0.2", "10.2.0.2", 1)
+		a.put(pkt)
+		b.takes(t, pkt)
+		if typ == ipsec.FlowAcquire {
+			if e := next[dataplane.Acquire](t, a.plane); e.Flow != "c/out" {
+				t.Errorf("%+v", e)
+			}
+		}
+		if typ != ipsec.FlowBypass {
+			spi++
+			oneWay(t, a, b, "c", spi)
 			a.put(pkt)
 			b.takes(t, pkt)
-			if typ == ipsec.FlowAcquire {
-				if e := next[dataplane.Acquire](t, a.plane); e.Flow != "c/out" {
-					t.Errorf("%+v", e)
-				}
+			id := ipsec.SAID{Dir: ipsec.Out, Proto: ipsec.ProtoESP, SPI: spi, Dst: b.Addr}
+			if st, err := a.plane.GetSA(ctx, id); err != nil || st.Packets != 1 {
+				t.Errorf("%s: the SA has %d packets, %v; want one", typ, st.Packets, err)
 			}
-			if typ != ipsec.FlowBypass {
-				spi++
-				oneWay(t, a, b, "c", spi)
-				a.put(pkt)
-				b.takes(t, pkt)
-				id := ipsec.SAID{Dir: ipsec.Out, Proto: ipsec.ProtoESP, SPI: spi, Dst: b.Addr}
-				if st, err := a.plane.GetSA(ctx, id); err != nil || st.Packets != 1 {
-					t.Errorf("%s: the SA has %d packets, %v; want one", typ, st.Packets, err)
-				}
-				must(t, a.plane.DeleteSA(ctx, id))
-				a.put(pkt)
-				b.takes(t, pkt) // in clear again
-			}
-			must(t, a.plane.Flush(ctx, ipsec.OwnerAny))
-			must(t, b.plane.Flush(ctx, ipsec.OwnerAny))
+			must(t, a.plane.DeleteSA(ctx, id))
+			a.put(pkt)
+			b.takes(t, pkt) // in clear again
 		}
-		select {
-		case e := <-a.plane.Events():
-			if _, ok := e.(dataplane.Acquire); ok {
-				t.Errorf("%+v of a flow that does not ask", e)
-			}
-		default:
+		must(t, a.plane.Flush(ctx, ipsec.OwnerAny))
+		must(t, b.plane.Flush(ctx, ipsec.OwnerAny))
+	}
+	select {
+	case e := <-a.plane.Events():
+		if _, ok := e.(dataplane.Acquire); ok {
+			t.Errorf("%+v of a flow that does not ask", e)
 		}
-	})
+	default:
+	}
 }
 
-// TestClearIsDropped: what is to be protected and comes in clear goes no further,
+// clearIsDropped: what is to be protected and comes in clear goes no further,
 // neither to the network nor to the gateway itself, before there is an SA and
 // after; what no flow speaks of passes.
-func TestClearIsDropped(t *testing.T) {
-	vmtest.Run(t, machine, func(t *testing.T) {
-		a, b, _ := pairOfGates(t, Options{}, Options{})
-		there := tunnel("c", netA, netB, ipsec.FlowRequire)
-		host := netip.PrefixFrom(b.Addr, 32)
-		self := tunnel("self", netip.PrefixFrom(a.Addr, 32), host, ipsec.FlowRequire)
-		for i := range self {
-			self[i].Flow.Mode = ipsec.Transport
+func clearIsDropped(t *testing.T) {
+	a, b, _ := pairOfGates(t, Options{}, Options{})
+	there := tunnel("c", netA, netB, ipsec.FlowRequire)
+	host := netip.PrefixFrom(b.Addr, 32)
+	self := tunnel("self", netip.PrefixFrom(a.Addr, 32), host, ipsec.FlowRequire)
+	for i := range self {
+		self[i].Flow.Mode = ipsec.Transport
+	}
+	must(t, b.plane.ApplyFlows(ctx, append(reverse(there), reverse(self)...)))
+	dropped := uint64(0)
+	forged := func(src, dst string, sockets uint64) { // each socket that wants it is a drop
+		t.Helper()
+		b.wan.write(udpPacket(src, dst, 1))
+		b.takesNothing(t)
+		d, err := b.plane.Dump(ctx, dataplane.Query{})
+		must(t, err)
+		if dropped += sockets; d.Drops[ipsec.DropClear] != dropped {
+			t.Errorf("from %s to %s: drops %v, want %d in clear", src, dst, d.Drops, dropped)
 		}
-		must(t, b.plane.ApplyFlows(ctx, append(reverse(there), reverse(self)...)))
-		dropped := uint64(0)
-		forged := func(src, dst string, sockets uint64) { // each socket that wants it is a drop
-			t.Helper()
-			b.wan.write(udpPacket(src, dst, 1))
-			b.takesNothing(t)
-			d, err := b.plane.Dump(ctx, dataplane.Query{})
-			must(t, err)
-			if dropped += sockets; d.Drops[ipsec.DropClear] != dropped {
-				t.Errorf("from %s to %s: drops %v, want %d in clear", src, dst, d.Drops, dropped)
-			}
-		}
-		forged("10.1.0.2", "10.2.0.2", 1)
-		forged("192.0.2.1", "192.0.2.2", 2)
-		must(t, a.plane.ApplyFlows(ctx, there))
-		oneWay(t, a, b, "c", 0x1001)
-		pkt := udpPacket("10.1.0.2", "10.2.0.2", 1)
-		a.put(pkt)
-		b.takes(t, pkt)
-		forged("10.1.0.2", "10.2.0.2", 1)
-		other := udpPacket("10.3.0.2", "10.2.0.2", 1)
-		a.put(other)
-		b.takes(t, other)
-	})
+	}
+	forged("10.1.0.2", "10.2.0.2", 1)
+	forged("192.0.2.1", "192.0.2.2", 2)
+	must(t, a.plane.ApplyFlows(ctx, there))
+	oneWay(t, a, b, "c", 0x1001)
+	pkt := udpPacket("10.1.0.2", "10.2.0.2", 1)
+	a.put(pkt)
+	b.takes(t, pkt)
+	forged("10.1.0.2", "10.2.0.2", 1)
+	other := udpPacket("10.3.0.2", "10.2.0.2", 1)
+	a.put(other)
+	b.takes(t, other)
 }
 
-// TestKilledUnderTraffic: the process goes and another takes over, again and
+// killedUnderTraffic: the process goes and another takes over, again and
 // again, and no packet is lost; then everything goes on.
-func TestKilledUnderTraffic(t *testing.T) {
-	vmtest.Run(t, machine, func(t *testing.T) {
-		path := filepath.Join(t.TempDir(), "journal")
-		can, err := abilities()
-		must(t, err)
-		a, b, _ := pairOfGates(t, Options{Journal: path}, Options{})
-		there := tunnel("c", netA, netB, ipsec.FlowRequire)
-		must(t, a.plane.ApplyFlows(ctx, there))
-		must(t, b.plane.ApplyFlows(ctx, reverse(there)))
-		oneWay(t, a, b, "c", 0x1001)
-		number := 0
-		send := func(n int) {
-			for range n {
-				number++
-				pkt := udpPacket("10.1.0.2", "10.2.0.2", number)
-				a.put(pkt)
-				b.takes(t, pkt)
-			}
+func killedUnderTraffic(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	can, err := abilities()
+	must(t, err)
+	a, b, _ := pairOfGates(t, Options{Journal: path}, Options{})
+	there := tunnel("c", netA, netB, ipsec.FlowRequire)
+	must(t, a.plane.ApplyFlows(ctx, there))
+	must(t, b.plane.ApplyFlows(ctx, reverse(there)))
+	oneWay(t, a, b, "c", 0x1001)
+	number := 0
+	send := func(n int) {
+		for range n {
+			number++
+			pkt := udpPacket("10.1.0.2", "10.2.0.2", number)
+			a.put(pkt)
+			b.takes(t, pkt)
 		}
-		for i := range 5 {
-			send(20)
-			a.plane.Close()
-			send(20) // nobody is there
-			starting := make(chan error, 1)
-			go func() {
-				starting <- a.host.Do(func() (err error) {
-					a.plane, err = New(Options{Abilities: can, Journal: path})
-					return err
-				})
-			}()
-			send(20) // it is being taken over
-			must(t, <-starting)
-			st, err := a.plane.GetSA(ctx, ipsec.SAID{Dir: ipsec.Out, Proto: ipsec.ProtoESP, SPI: ipsec.SPI(0x1001 + i), Dst: b.Addr})
-			if err != nil || st.SA.Conn != "c" || st.Packets == 0 {
-				t.Fatalf("start %d: %+v, %v", i+2, st, err)
-			}
-			oneWay(t, a, b, "c", ipsec.SPI(0x1002+i)) // a rekey
-			send(5)
-			must(t, a.plane.DeleteSA(ctx, st.SA.ID))
+	}
+	for i := range 5 {
+		send(20)
+		a.plane.Close()
+		send(20) // nobody is there
+		starting := make(chan error, 1)
+		go func() {
+			starting <- a.host.Do(func() (err error) {
+				a.plane, err = New(Options{Abilities: can, Journal: path})
+				return err
+			})
+		}()
+		send(20) // it is being taken over
+		must(t, <-starting)
+		st, err := a.plane.GetSA(ctx, ipsec.SAID{Dir: ipsec.Out, Proto: ipsec.ProtoESP, SPI: ipsec.SPI(0x1001 + i), Dst: b.Addr})
+		if err != nil || st.SA.Conn != "c" || st.Packets == 0 {
+			t.Fatalf("start %d: %+v, %v", i+2, st, err)
 		}
-		must(t, a.plane.Flush(ctx, ipsec.OwnerAny))
-		if d, err := a.plane.Dump(ctx, dataplane.Query{}); err != nil || len(d.SAs)+len(d.Flows) != 0 {
-			t.Errorf("%+v %v", d, err)
-		}
-	})
+		oneWay(t, a, b, "c", ipsec.SPI(0x1002+i)) // a rekey
+		send(5)
+		must(t, a.plane.DeleteSA(ctx, st.SA.ID))
+	}
+	must(t, a.plane.Flush(ctx, ipsec.OwnerAny))
+	if d, err := a.plane.Dump(ctx, dataplane.Query{}); err != nil || len(d.SAs)+len(d.Flows) != 0 {
+		t.Errorf("%+v %v", d, err)
+	}
 }
 
-// TestInterface: a connection whose packets go through an xfrm interface: routes
+// throughInterface: a connection whose packets go through an xfrm interface: routes
 // decide, and what comes another way is not for it.
-func TestInterface(t *testing.T) {
-	vmtest.Run(t, machine, func(t *testing.T) {
-		const ifid = 7
-		tagged := Options{Interface: func(string) uint32 { return ifid }}
-		a, b, _ := pairOfGates(t, tagged, tagged)
-		all := netip.MustParsePrefix("0.0.0.0/0")
-		there := tunnel("c", all, all, ipsec.FlowRequire)
-		for _, g := range []*gate{a, b} {
-			must(t, g.host.Do(func() error {
-				x := &netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Name: "ipsec7"}, Ifid: ifid}
-				if err := netlink.LinkAdd(x); err != nil {
-					return err
-				}
-				if err := netlink.LinkSetUp(x); err != nil {
-					return err
-				}
-				dst := netB
-				if g == b {
-					dst = netA
-				}
-				_, ipnet, err := parseCIDR(dst.String())
-				if err != nil {
-					return err
-				}
-				return netlink.RouteReplace(&netlink.Route{LinkIndex: x.Attrs().Index, Dst: ipnet, Scope: netlink.SCOPE_LINK})
-			}))
-		}
-		must(t, a.plane.ApplyFlows(ctx, there))
-		must(t, b.plane.ApplyFlows(ctx, reverse(there)))
-		out := espOut("c", 0x1001)
-		out.Selector = ipsec.Selector{Src: all, Dst: all}
-		in := *out
-		in.ID.Dir, in.Flow = ipsec.In, "c/in"
-		must(t, b.plane.AddSA(ctx, &in))
-		must(t, a.plane.AddSA(ctx, out))
-		pkt := udpPacket("10.1.0.2", "10.2.0.2", 1)
-		a.put(pkt)
-		b.takes(t, pkt)
-		clear := udpPacket("192.0.2.1", "192.0.2.2", 2) // not through the interface: no policy of ours
-		a.put(clear)
-		b.takes(t, clear)
-		st, err := a.plane.GetSA(ctx, out.ID)
-		if err != nil || st.Packets != 1 {
-			t.Errorf("%d packets, %v; want one", st.Packets, err)
-		}
-	})
+func throughInterface(t *testing.T) {
+	const ifid = 7
+	tagged := Options{Interface: func(string) uint32 { return ifid }}
+	a, b, _ := pairOfGates(t, tagged, tagged)
+	all := netip.MustParsePrefix("0.0.0.0/0")
+	there := tunnel("c", all, all, ipsec.FlowRequire)
+	for _, g := range []*gate{a, b} {
+		must(t, g.host.Do(func() error {
+			x := &netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Name: "ipsec7"}, Ifid: ifid}
+			if err := netlink.LinkAdd(x); err != nil {
+				return err
+			}
+			if err := netlink.LinkSetUp(x); err != nil {
+				return err
+			}
+			dst := netB
+			if g == b {
+				dst = netA
+			}
+			_, ipnet, err := parseCIDR(dst.String())
+			if err != nil {
+				return err
+			}
+			return netlink.RouteReplace(&netlink.Route{LinkIndex: x.Attrs().Index, Dst: ipnet, Scope: netlink.SCOPE_LINK})
+		}))
+	}
+	must(t, a.plane.ApplyFlows(ctx, there))
+	must(t, b.plane.ApplyFlows(ctx, reverse(there)))
+	out := espOut("c", 0x1001)
+	out.Selector = ipsec.Selector{Src: all, Dst: all}
+	in := *out
+	in.ID.Dir, in.Flow = ipsec.In, "c/in"
+	must(t, b.plane.AddSA(ctx, &in))
+	must(t, a.plane.AddSA(ctx, out))
+	pkt := udpPacket("10.1.0.2", "10.2.0.2", 1)
+	a.put(pkt)
+	b.takes(t, pkt)
+	clear := udpPacket("192.0.2.1", "192.0.2.2", 2) // not through the interface: no policy of ours
+	a.put(clear)
+	b.takes(t, clear)
+	st, err := a.plane.GetSA(ctx, out.ID)
+	if err != nil || st.Packets != 1 {
+		t.Errorf("%d packets, %v; want one", st.Packets, err)
+	}
 }
 
-// TestMarks: policies for marked packets alone leave others in clear.
-func TestMarks(t *testing.T) {
-	vmtest.Run(t, machine, func(t *testing.T) {
-		a, b, _ := pairOfGates(t, Options{Mark: &wire.Mark{Value: 5, Mask: 0xff}, OutMark: &wire.Mark{Value: 6, Mask: 0xff}}, Options{})
-		there := tunnel("c", netA, netB, ipsec.FlowDeny)
-		must(t, a.plane.ApplyFlows(ctx, there))
-		pkt := udpPacket("10.1.0.2", "10.2.0.2", 1)
-		a.put(pkt)
-		b.takes(t, pkt)
-		out := espOut("m", 0x1001)
-		out.Flow, out.Owner = "", ipsec.OwnerManual
-		must(t, a.plane.AddSA(ctx, out))
-		spi, err := a.plane.AllocSPI(ctx, dataplane.SPIRequest{Proto: ipsec.ProtoESP, Src: b.Addr, Dst: a.Addr})
-		must(t, err)
-		must(t, a.plane.AddSA(ctx, espIn("m", spi)))
-		st, err := a.plane.GetSA(ctx, out.ID)
-		must(t, err)
-		if st.SA.ID != out.ID {
-			t.Errorf("%+v", st.SA)
-		}
-		must(t, a.plane.Flush(ctx, ipsec.OwnerAny))
-		d, err := a.plane.Dump(ctx, dataplane.Query{})
-		must(t, err)
-		if len(d.SAs)+len(d.Flows) != 0 {
-			t.Errorf("%+v", d)
-		}
-	})
+// marks: policies for marked packets alone leave others in clear.
+func marks(t *testing.T) {
+	a, b, _ := pairOfGates(t, Options{Mark: &wire.Mark{Value: 5, Mask: 0xff}, OutMark: &wire.Mark{Value: 6, Mask: 0xff}}, Options{})
+	there := tunnel("c", netA, netB, ipsec.FlowDeny)
+	must(t, a.plane.ApplyFlows(ctx, there))
+	pkt := udpPacket("10.1.0.2", "10.2.0.2", 1)
+	a.put(pkt)
+	b.takes(t, pkt)
+	out := espOut("m", 0x1001)
+	out.Flow, out.Owner = "", ipsec.OwnerManual
+	must(t, a.plane.AddSA(ctx, out))
+	spi, err := a.plane.AllocSPI(ctx, dataplane.SPIRequest{Proto: ipsec.ProtoESP, Src: b.Addr, Dst: a.Addr})
+	must(t, err)
+	must(t, a.plane.AddSA(ctx, espIn("m", spi)))
+	st, err := a.plane.GetSA(ctx, out.ID)
+	must(t, err)
+	if st.SA.ID != out.ID {
+		t.Errorf("%+v", st.SA)
+	}
+	must(t, a.plane.Flush(ctx, ipsec.OwnerAny))
+	d, err := a.plane.Dump(ctx, dataplane.Query{})
+	must(t, err)
+	if len(d.SAs)+len(d.Flows) != 0 {
+		t.Errorf("%+v", d)
+	}
 }
 
 var manyTunnels = flag.Int("tunnels", 500, "tunnels of the test that counts what SAs and policies cost")
 
-// TestMany: SAs and policies in numbers, in a machine whose processor is ten to
+// many: SAs and policies in numbers, in a machine whose processor is ten to
 // twenty times slower than the one it runs on.
-func TestMany(t *testing.T) {
-	vmtest.Run(t, vmtest.Machine{Modules: machine.Modules, Memory: 768}, func(t *testing.T) {
-		tunnels := *manyTunnels
-		can, err := abilities()
-		must(t, err)
-		g := newGate(t, lab.New(t), "a", "192.0.2.1", "2001:db8::1", nil, Options{Abilities: can, Journal: filepath.Join(t.TempDir(), "journal")})
-		p := g.plane
-		var before, after runtime.MemStats
+func many(t *testing.T) {
+	tunnels := *manyTunnels
+	can, err := abilities()
+	must(t, err)
+	g := newGate(t, lab.New(t), "a", "192.0.2.1", "2001:db8::1", nil, Options{Abilities: can, Journal: filepath.Join(t.TempDir(), "journal")})
+	p := g.plane
+	memory := func() int {
+		var m runtime.MemStats
 		runtime.GC()
-		runtime.ReadMemStats(&before)
-		began := time.Now()
-		for i := range tunnels {
-			dst := netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(i >> 8), byte(i), 0}), 24)
-			must(t, p.ApplyFlows(ctx, tunnel(fmt.Sprint("c", i), netA, dst, ipsec.FlowRequire)))
-		}
-		flows := time.Since(began)
-		began = time.Now()
-		for i := range tunnels {
-			must(t, p.AddSA(ctx, espOut(fmt.Sprint("c", i), ipsec.SPI(0x10000+i))))
-			must(t, p.AddSA(ctx, espIn(fmt.Sprint("c", i), ipsec.SPI(0x10000+i))))
-		}
-		sas := time.Since(began)
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		began = time.Now()
-		d, err := p.Dump(ctx, dataplane.Query{})
-		must(t, err)
-		dump := time.Since(began)
-		began = time.Now()
-		must(t, p.Flush(ctx, ipsec.OwnerAny))
-		t.Logf("%d flows (%d policies): %.0f a second; %d SAs: %.0f a second; our memory: %d KiB a tunnel; listing them %v, removing all %v",
-			len(d.Flows), 3*tunnels, float64(2*tunnels)/flows.Seconds(), len(d.SAs), float64(2*tunnels)/sas.Seconds(),
-			(after.HeapAlloc-before.HeapAlloc)/uint64(tunnels)>>10, dump.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
-		if len(d.Flows) != 2*tunnels || len(d.SAs) != 2*tunnels {
-			t.Errorf("%d flows and %d SAs", len(d.Flows), len(d.SAs))
-		}
-	})
+		runtime.GC() // what finalizers kept
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := memory()
+	began := time.Now()
+	for i := range tunnels {
+		dst := netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(i >> 8), byte(i), 0}), 24)
+		must(t, p.ApplyFlows(ctx, tunnel(fmt.Sprint("c", i), netA, dst, ipsec.FlowRequire)))
+	}
+	flows := time.Since(began)
+	began = time.Now()
+	for i := range tunnels {
+		must(t, p.AddSA(ctx, espOut(fmt.Sprint("c", i), ipsec.SPI(0x10000+i))))
+		must(t, p.AddSA(ctx, espIn(fmt.Sprint("c", i), ipsec.SPI(0x10000+i))))
+	}
+	sas := time.Since(began)
+	grown := memory() - before
+	began = time.Now()
+	d, err := p.Dump(ctx, dataplane.Query{})
+	must(t, err)
+	dump := time.Since(began)
+	began = time.Now()
+	must(t, p.Flush(ctx, ipsec.OwnerAny))
+	t.Logf("%d flows (%d policies): %.0f a second; %d SAs: %.0f a second; our memory: %d bytes a tunnel; listing them %v, removing all %v",
+		len(d.Flows), 3*tunnels, float64(2*tunnels)/flows.Seconds(), len(d.SAs), float64(2*tunnels)/sas.Seconds(),
+		grown/tunnels, dump.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
+	if len(d.Flows) != 2*tunnels || len(d.SAs) != 2*tunnels {
+		t.Errorf("%d flows and %d SAs", len(d.Flows), len(d.SAs))
+	}
 }
