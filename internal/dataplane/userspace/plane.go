@@ -64,7 +64,7 @@ type Options struct {
 	NoIPv6    bool         // no outer IPv6 (-4)
 
 	Mark     uint32 // of our sockets (SO_MARK); packets with it never enter the tunnel
-	Table    int    // routing table of the flows' routes
+	Table    int    // the first of the flows' routing tables; up to 1024 numbers are used
 	Priority int    // of the first of our routing rules; up to 9600 numbers are used
 	// Grace is how long rules, routes and filters of a predecessor that crashed
 	// stay for flows that have not come back yet. Negative: none.
