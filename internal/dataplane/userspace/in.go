@@ -16,8 +16,9 @@ import (
 // noticeEvery is how often a log line of one cause may come.
 const noticeEvery = time.Second
 
-// recvSlots is how many messages a call may bring: with receive offload each
-// may be a row of datagrams.
+// recvSlots is how many messages a call may bring where each may be a row of
+// datagrams, with receive offload, and of protocols that are rare: a slot is 64 KiB,
+// which the system gives as far as packets reach, and takes back hardly ever.
 const recvSlots = 32
 
 // inLoop carries packets from a socket to the device.
@@ -114,7 +115,7 @@ func (f *flow) takes(sa *ipsec.SA) bool {
 
 func newInWork(p *Plane, l *link) *inWork {
 	slots := batchSize
-	if _, gro := l.conn.Offload(); gro {
+	if _, gro := l.conn.Offload(); gro || l.proto != uint8(ipsec.ProtoESP) {
 		slots = recvSlots
 	}
 	return &inWork{p: p, l: l, batch: netio.NewRecvBatch(slots), opened: opened{pkts: make([][]byte, 0, 8*batchSize)}}
