@@ -124,9 +124,7 @@ func (e *Engine) newChild(q *quick) {
 	p, cs := q.p, q.cs
 	limits := q.chosen.life()
 	life := limits.duration()
-	// Of two that crossed each other neither is the other's successor.
 	was := cs.current()
-	rekey := was != nil && was.born.Before(q.created)
 	c := &child{
 		cs: cs, role: q.role, peer: cs.conn.Peer, idBody: p.idBody, remote: p.remote, begun: q.created, born: e.now,
 		rekeyAt: e.now.Add(e.rekeyAfter(life, q.role)), expireAt: e.now.Add(life),
@@ -145,6 +143,8 @@ func (e *Engine) newChild(q *quick) {
 	cs.schedule(e)
 	cs.endAcquires(e, nil)
 	cs.remoteAddr = p.remote
+	// Of two that crossed each other neither is the other's successor.
+	rekey := was != nil && !e.crossed(c.rival(), was.rival())
 	e.emit(Phase2Up{
 		Conn: cs.conn.Name, Peer: p.peer.Name, Role: q.role, Local: p.local, Remote: p.remote, Selector: q.selector(), Suite: q.chosen.String(),
 		PFS: q.chosen.group(), Lifetime: life, Kilobytes: limits.kilobytes, In: c.in, Out: c.out, Rekey: rekey,
@@ -303,7 +303,7 @@ func (e *Engine) listenOn(q *quick) bool {
 		superseded: true, deaf: true,
 	}
 	if !q.withdrawn {
-		c.repeat = deleteRepeats
+		c.repeat = 2 * deleteRepeats // this is all that tells the peer
 	}
 	for _, sa := range q.in {
 		c.in = append(c.in, sa.ID)

@@ -12,6 +12,14 @@ type rival struct {
 	mark        []byte // the same on both sides
 }
 
+// crossed tells whether two negotiations went on at the same time. Each side sees
+// other moments: the one that has finished its own knows nothing of a first
+// message that is on its way. So that both come to the same answer, what began
+// soon after the end of the other one counts too.
+func (e *Engine) crossed(newer, older rival) bool {
+	return older.role != newer.role && newer.begun.Before(older.born.Add(2*e.cfg.RetransmitAfter))
+}
+
 // succession decides whether the older of two rivals goes, and when whichever
 // goes does. The newer one stays, except when two negotiations crossed: then both
 // sides must come to the same choice, and keep the one with the greater mark.
@@ -23,7 +31,7 @@ type rival struct {
 func (e *Engine) succession(newer, older rival) (olderGoes bool, at time.Time) {
 	olderGoes = true
 	ours := newer.role == Initiator
-	if crossed := older.role != newer.role && !older.born.Before(newer.begun); crossed {
+	if e.crossed(newer, older) {
 		olderGoes = bytes.Compare(older.mark, newer.mark) <= 0
 		ours = olderGoes == (older.role == Initiator)
 	}
