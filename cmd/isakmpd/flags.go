@@ -17,6 +17,7 @@ type flags struct {
 	foreground bool
 	null       bool
 	check      bool
+	served     bool // the ipsecd in use, or the one before, is a service
 }
 
 // Defaults of isakmpd(8).

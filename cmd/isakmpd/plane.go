@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -23,33 +22,51 @@ import (
 	"oakley/internal/dataplane/userspace"
 )
 
-func openNull(_ daemon.PlaneOptions) (dataplane.Backend, error) {
+func openNull(context.Context, daemon.PlaneOptions) (dataplane.Backend, error) {
 	return null.New(null.Options{}), nil
 }
 
 // openPlane opens the data plane that the configuration asks for: ipsecd, one
 // that runs or else one that is started here, or a data plane in this process.
-func (fl *flags) openPlane(o daemon.PlaneOptions) (dataplane.Backend, error) {
+func (fl *flags) openPlane(ctx context.Context, o daemon.PlaneOptions) (dataplane.Backend, error) {
 	if o.Inside {
 		return openUserspace(o)
 	}
-	c, err := dialIPsecd()
+	c, err := fl.dialIPsecd(ctx)
 	if err == nil {
+		fl.served = !c.Transient()
 		return c, nil
 	}
-	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ECONNREFUSED) {
-		return nil, err
+	if !ipsecd.NotThere(err) {
+		return nil, ipsecd.Explain(ipsecd.DefaultSocket, err)
 	}
 	program, err := findIPsecd()
 	if err != nil {
 		o.Log.Warn("the data plane is inside isakmpd and ends with it", "reason", err)
 		return openUserspace(o)
 	}
-	return fl.startIPsecd(program, o)
+	return fl.startIPsecd(ctx, program, o)
 }
 
-func dialIPsecd() (*ipsecd.Client, error) {
-	return ipsecd.Dial(context.Background(), ipsecd.DefaultSocket, ipsecd.AllEvents)
+// serviceTime is how long a service manager may take to start an ipsecd that ended
+// again: its unit says after one second.
+const serviceTime = 3 * time.Second
+
+// dialIPsecd connects to an ipsecd that runs. Where one ran that we had not started,
+// it waits for the next.
+func (fl *flags) dialIPsecd(ctx context.Context) (*ipsecd.Client, error) {
+	end := time.Now().Add(serviceTime)
+	for {
+		c, err := ipsecd.Dial(ctx, ipsecd.DefaultSocket, ipsecd.AllEvents)
+		if err == nil || !fl.served || !ipsecd.NotThere(err) || time.Now().After(end) {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // findIPsecd looks beside this program, then where programs are.
@@ -72,7 +89,7 @@ const startTime = 10 * time.Second
 
 // startIPsecd starts an ipsecd that goes on when we end, as long as it has
 // anything to keep, and connects to it.
-func (fl *flags) startIPsecd(program string, o daemon.PlaneOptions) (dataplane.Backend, error) {
+func (fl *flags) startIPsecd(ctx context.Context, program string, o daemon.PlaneOptions) (dataplane.Backend, error) {
 	args := []string{"--transient", "--socket", ipsecd.DefaultSocket, "--encap-port", strconv.Itoa(int(o.EncapPort))}
 	var addrs []string
 	for _, a := range o.Listen {
@@ -95,13 +112,16 @@ func (fl *flags) startIPsecd(program string, o daemon.PlaneOptions) (dataplane.B
 	timeout := time.After(startTime)
 	for {
 		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		case err := <-ended:
 			return nil, fmt.Errorf("%s did not start: %w; what it wrote says why", program, err)
 		case <-timeout:
 			return nil, fmt.Errorf("%s does not listen at %s after %v", program, ipsecd.DefaultSocket, startTime)
 		case <-time.After(10 * time.Millisecond):
 		}
-		if c, err := dialIPsecd(); err == nil {
+		if c, err := ipsecd.Dial(ctx, ipsecd.DefaultSocket, ipsecd.AllEvents); err == nil {
+			fl.served = false
 			return c, nil
 		}
 	}

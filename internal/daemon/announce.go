@@ -10,7 +10,7 @@ import (
 
 // announce says, always, what the daemon is about to do.
 func (d *Daemon) announce() {
-	info := d.backend.Info()
+	info := d.plane.backend().Info()
 	d.log.Notice("listening on "+d.socks.String(), fieldEvent, "listen")
 	d.log.Notice("data plane: "+planeName(info), fieldEvent, "data-plane")
 	if !info.CarriesData {
@@ -39,7 +39,7 @@ func (d *Daemon) warn() {
 	for _, w := range d.cfg.warnings {
 		say(w)
 	}
-	if d.backend.Info().CarriesData {
+	if d.plane.backend().Info().CarriesData {
 		for _, w := range d.forwardingWarnings() {
 			say(w)
 		}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"time"
 
 	"oakley/internal/conf"
 	"oakley/internal/dataplane"
@@ -34,9 +35,9 @@ type Options struct {
 	Host Host
 	Log  *Log
 	Rand io.Reader // safe for use by several goroutines
-	// Plane makes the data plane. It is asked once, after the configuration was
-	// found good.
-	Plane func(PlaneOptions) (dataplane.Backend, error)
+	// Plane makes the data plane. It is asked after the configuration was found
+	// good, and again when the data plane has ended under us.
+	Plane func(context.Context, PlaneOptions) (dataplane.Backend, error)
 }
 
 // PlaneOptions is what a data plane has to know of us.
@@ -61,22 +62,23 @@ const inputQueue = 512
 // Daemon is a running isakmpd. New starts it up, Run works until it is told to
 // end.
 type Daemon struct {
-	opt  Options
-	host Host
-	log  *Log
+	opt   Options
+	host  Host
+	log   *Log
+	wants PlaneOptions
 
-	backend dataplane.Backend
-	plane   *plane
-	dh      *dhPool
-	socks   *sockets
-	pid     io.Closer
-	wg      sync.WaitGroup // of what passes data-plane events on
+	plane *plane
+	dh    *dhPool
+	socks *sockets
+	pid   io.Closer
+	wg    sync.WaitGroup // of what passes data-plane events on
 
 	inputs   chan ike.Input // from outside: whoever sends may have to wait
 	results  *mailbox[ike.Input]
 	requests *mailbox[func()] // run by the engine's goroutine
 	stopping chan struct{}
 	gone     chan struct{} // the data plane has ended without us
+	failed   chan error    // and there is no other
 	limit    *limiter
 
 	// The goroutine of Run alone uses these.
@@ -84,6 +86,7 @@ type Daemon struct {
 	cfg    *loaded
 	warned map[string]bool
 	found  []ipsec.SAState // of an earlier life, until the engine has them
+	deaths []time.Time     // of data planes, lately
 }
 
 // New does all of start-up that can fail: it reads the configuration, opens the
@@ -97,6 +100,7 @@ func New(ctx context.Context, opt Options) (d *Daemon, err error) {
 		requests: newMailbox[func()](),
 		stopping: make(chan struct{}),
 		gone:     make(chan struct{}, 1),
+		failed:   make(chan error, 1),
 		limit:    newLimiter(),
 		warned:   map[string]bool{},
 	}
@@ -115,7 +119,7 @@ func New(ctx context.Context, opt Options) (d *Daemon, err error) {
 			return d, needsRoot(err)
 		}
 	}
-	if err = d.openPlane(); err != nil {
+	if err = d.openPlane(ctx); err != nil {
 		return d, err
 	}
 	if d.socks, err = d.openSockets(ctx, d.cfg.listen); err != nil {
@@ -136,16 +140,18 @@ func needsRoot(err error) error {
 
 // openPlane opens the data plane and puts the configured flows in place: from
 // then on nothing that a flow protects leaves in clear.
-func (d *Daemon) openPlane() error {
-	b, err := d.opt.Plane(PlaneOptions{EncapPort: d.opt.EncapPort, Listen: d.cfg.listen, Inside: d.cfg.conf.General.DataPlane == conf.PlaneInside, Log: d.log.Logger})
+func (d *Daemon) openPlane(ctx context.Context) error {
+	d.wants = PlaneOptions{
+		EncapPort: d.opt.EncapPort, Listen: d.cfg.listen, Inside: d.cfg.conf.General.DataPlane == conf.PlaneInside, Log: d.log.Logger,
+	}
+	b, err := d.opt.Plane(ctx, d.wants)
 	if err != nil {
 		return fmt.Errorf("the data plane cannot be opened: %w", needsRoot(err))
 	}
-	d.backend = b
+	d.plane = newPlane(b, d.log, d.results.put)
 	if err := d.cfg.fits(b.Info()); err != nil {
 		return err
 	}
-	d.plane = newPlane(b, d.log, d.results.put)
 	if b.Info().OutlivesUs {
 		if d.found, err = d.plane.recover(); err != nil {
 			return fmt.Errorf("what the data plane has cannot be read: %w", err)
@@ -171,9 +177,7 @@ func (d *Daemon) close() error {
 	if d.plane != nil {
 		errs = append(errs, d.leave())
 		d.plane.close()
-	}
-	if d.backend != nil {
-		errs = append(errs, d.backend.Close())
+		errs = append(errs, d.plane.backend().Close())
 	}
 	d.wg.Wait()
 	if d.pid != nil {
@@ -184,7 +188,7 @@ func (d *Daemon) close() error {
 
 // leave removes our SAs and flows, unless they are to outlive us.
 func (d *Daemon) leave() error {
-	if d.cfg.keepSAs && d.backend.Info().OutlivesUs {
+	if d.cfg.keepSAs && d.plane.backend().Info().OutlivesUs {
 		return nil
 	}
 	if err := d.plane.clear(); err != nil {

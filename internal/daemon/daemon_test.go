@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"slices"
@@ -229,8 +230,8 @@ func TestAFailedInstallationLeavesNothingAndIsTriedAgain(t *testing.T) {
 		b := run(t, newFakeHost(hub, west.own), west.conf())
 		a := run(t, newFakeHost(hub, east.own), east.conf(), func(o *Options) {
 			was := o.Plane
-			o.Plane = func(po PlaneOptions) (dataplane.Backend, error) {
-				p, err := was(po)
+			o.Plane = func(ctx context.Context, po PlaneOptions) (dataplane.Backend, error) {
+				p, err := was(ctx, po)
 				failures := 1
 				p.(*carrying).add = func(sa *ipsec.SA) error {
 					if sa.ID.Dir == ipsec.Out && failures > 0 {

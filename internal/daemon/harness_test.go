@@ -249,7 +249,7 @@ func options(h *fakeHost, l *lines) (Options, *carrying) {
 		Config: confPath, Port: 500, EncapPort: 4500, NoPolicy: true, Verbose: true,
 		PIDFile: RunDir + "/isakmpd.pid", Report: RunDir + "/isakmpd.report",
 		Host: h, Log: NewLog(l), Rand: rand.Reader,
-		Plane: func(PlaneOptions) (dataplane.Backend, error) { return p, nil },
+		Plane: func(context.Context, PlaneOptions) (dataplane.Backend, error) { return p, nil },
 	}, p
 }
 

@@ -14,7 +14,7 @@ import (
 func (d *Daemon) Run(ctx context.Context) error {
 	d.announce()
 	d.socks.start()
-	d.wg.Go(d.planeEvents)
+	d.listen(d.plane.backend())
 	if len(d.found) > 0 {
 		d.handle(ike.Adopt{SAs: d.found})
 		d.found = nil
@@ -23,8 +23,6 @@ func (d *Daemon) Run(ctx context.Context) error {
 	err := d.loop(ctx)
 	return errors.Join(err, d.shutdown())
 }
-
-var errPlaneGone = errors.New("the data plane ended: routes and filters that it left behind protect what it protected until isakmpd is started again")
 
 func (d *Daemon) loop(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
@@ -37,8 +35,11 @@ func (d *Daemon) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-d.gone:
-			d.log.Error(errPlaneGone.Error())
-			return errPlaneGone
+			if err := d.planeGone(ctx); err != nil {
+				return err
+			}
+		case err := <-d.failed:
+			return err
 		case <-d.results.wake:
 			d.handleResults()
 		case <-d.requests.wake:
@@ -133,9 +134,12 @@ func (d *Daemon) transmit(o ike.Transmit) {
 	}
 }
 
+// listen has a data plane's events passed on.
+func (d *Daemon) listen(b dataplane.Backend) { d.wg.Go(func() { d.planeEvents(b) }) }
+
 // planeEvents passes on what the data plane tells on its own, until it closes.
-func (d *Daemon) planeEvents() {
-	for ev := range d.backend.Events() {
+func (d *Daemon) planeEvents(b dataplane.Backend) {
+	for ev := range b.Events() {
 		switch e := ev.(type) {
 		case dataplane.Acquire:
 			d.log.Debugf(ClassSysdep, levelStep, "acquire %d of flow %s for %s", e.ID, e.Flow, e.Packet)

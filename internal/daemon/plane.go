@@ -20,7 +20,8 @@ const planePatience = 10 * time.Second
 // the order in which they were asked: what is said about one SA happens in that
 // order. It remembers what it installed.
 type plane struct {
-	b      dataplane.Backend
+	b      dataplane.Backend // only the worker replaces it, and others ask backend
+	mu     sync.Mutex        // of b
 	log    *Log
 	result func(ike.Input)
 	jobs   *mailbox[func(context.Context)]
@@ -45,6 +46,13 @@ func newPlane(b dataplane.Backend, log *Log, result func(ike.Input)) *plane {
 	}
 	p.wg.Go(p.work)
 	return p
+}
+
+// backend is the data plane of now.
+func (p *plane) backend() dataplane.Backend {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.b
 }
 
 func (p *plane) work() {
@@ -183,18 +191,24 @@ func (p *plane) deleteSA(r ike.DeleteSA) {
 		for _, id := range r.SAs {
 			p.delete(ctx, id)
 		}
-		if err := p.apply(ctx, p.present(r.Flows...)); err != nil {
+		err := p.apply(ctx, p.present(r.Flows...))
+		switch {
+		case errors.Is(err, dataplane.ErrClosed): // the next one shall not get them
+			for _, c := range r.Flows {
+				delete(p.flows, c.Flow.ID)
+			}
+		case err != nil:
 			p.log.Error("flows could not be removed with their SAs", fieldErr, err)
 		}
 	})
 }
 
 // delete removes one SA. One that is not there any more (expired, or an SPI whose
-// reservation ended) is no news.
+// reservation ended, or gone with its data plane) is no news.
 func (p *plane) delete(ctx context.Context, id ipsec.SAID) {
 	err := p.b.DeleteSA(ctx, id)
 	p.log.Debugf(ClassSysdep, levelStep, "delete SA %s: %v", id, err)
-	if err != nil && !errors.Is(err, dataplane.ErrNoSA) {
+	if err != nil && !errors.Is(err, dataplane.ErrNoSA) && !errors.Is(err, dataplane.ErrClosed) {
 		p.log.Error("an SA could not be deleted", fieldSA, id, fieldErr, err)
 		return
 	}
@@ -205,7 +219,7 @@ func (p *plane) updateSA(r ike.UpdateSA) {
 	p.jobs.put(func(ctx context.Context) {
 		err := p.b.UpdateSA(ctx, r.SA, r.Update)
 		p.log.Debugf(ClassSysdep, levelStep, "update SA %s: %v", r.SA, err)
-		if err != nil && !errors.Is(err, dataplane.ErrNoSA) {
+		if err != nil && !errors.Is(err, dataplane.ErrNoSA) && !errors.Is(err, dataplane.ErrClosed) {
 			p.log.Error("an SA could not be changed", fieldSA, r.SA, fieldErr, err)
 		}
 	})

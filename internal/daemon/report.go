@@ -24,7 +24,7 @@ func (d *Daemon) writeReport(negotiation string, st dataplane.State, err error) 
 	fmt.Fprintf(&b, "isakmpd report of %s\n", now.Format(time.RFC3339))
 	fmt.Fprintf(&b, "configuration %s, listening on %s\n", d.opt.Config, d.socks)
 	fmt.Fprintf(&b, "\nNegotiation\n%s\n", strings.TrimRight(negotiation, "\n"))
-	fmt.Fprintf(&b, "\nData plane: %s\n", planeName(d.backend.Info()))
+	fmt.Fprintf(&b, "\nData plane: %s\n", planeName(d.plane.backend().Info()))
 	if err != nil {
 		fmt.Fprintf(&b, "its tables cannot be read: %v\n", err)
 	}

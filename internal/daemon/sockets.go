@@ -20,7 +20,10 @@ import (
 // sockets are the UDP ports on which we speak IKE: the IKE port, and the one for
 // UDP encapsulation that the data plane shares with us.
 type sockets struct {
-	all  []*socket
+	mu     sync.Mutex // of all and closed
+	all    []*socket
+	closed bool
+
 	log  *Log
 	in   chan<- ike.Input
 	stop chan struct{}
@@ -63,12 +66,21 @@ func (d *Daemon) openOn(ctx context.Context, s *sockets, a netip.Addr) error {
 	if d.opt.NoNATT {
 		return nil
 	}
-	local = netip.AddrPortFrom(a, d.opt.EncapPort)
-	if conn, err = d.backend.EncapConn(ctx, local); err != nil {
-		return listenError(local, err)
+	k, err := d.openEncap(ctx, d.plane.backend(), a)
+	if err == nil {
+		s.all = append(s.all, k)
 	}
-	s.all = append(s.all, &socket{conn: conn, local: local, encap: true})
-	return nil
+	return err
+}
+
+// openEncap opens IKE's side of the UDP-encapsulation port on a.
+func (d *Daemon) openEncap(ctx context.Context, b dataplane.Backend, a netip.Addr) (*socket, error) {
+	local := netip.AddrPortFrom(a, d.opt.EncapPort)
+	conn, err := b.EncapConn(ctx, local)
+	if err != nil {
+		return nil, listenError(local, err)
+	}
+	return &socket{conn: conn, local: local, encap: true}, nil
 }
 
 // listenError says which port could not be opened, and what to do.
@@ -105,10 +117,46 @@ func (s *sockets) start() {
 	}
 }
 
+// list is what is open.
+func (s *sockets) list() []*socket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.all)
+}
+
+// replaceEncap takes the encapsulation ports of another data plane in place of
+// those that there were, and reads from them.
+func (s *sockets) replaceEncap(with []*socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := with
+	if !s.closed {
+		out = nil
+		var stay []*socket
+		for _, k := range s.all {
+			if k.encap {
+				out = append(out, k)
+			} else {
+				stay = append(stay, k)
+			}
+		}
+		s.all = append(stay, with...)
+		for _, k := range with {
+			s.wg.Go(func() { s.read(k) })
+		}
+	}
+	for _, k := range out {
+		_ = k.conn.Close()
+	}
+}
+
 // close closes what is open and waits for the readers.
 func (s *sockets) close() {
 	close(s.stop)
-	for _, k := range s.all {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	for _, k := range s.list() {
 		_ = k.conn.Close()
 	}
 	s.wg.Wait()
@@ -164,7 +212,7 @@ var errNoSocket = errors.New("no socket is open for that address and port")
 // invalid local address leaves the choice to the system.
 func (s *sockets) pick(local, remote netip.AddrPort, encap bool) *socket {
 	var wild *socket
-	for _, k := range s.all {
+	for _, k := range s.list() {
 		a := k.local.Addr()
 		switch {
 		case k.encap != encap || a.Is4() != remote.Addr().Is4():
@@ -197,7 +245,7 @@ func (s *sockets) keepalive(local, remote netip.AddrPort) error {
 func (s *sockets) String() string {
 	ports := map[netip.Addr][]string{}
 	var order []netip.Addr
-	for _, k := range s.all {
+	for _, k := range s.list() {
 		a := k.local.Addr()
 		if !slices.Contains(order, a) {
 			order = append(order, a)
