@@ -26,7 +26,10 @@ func (p *Plane) keep(id ipsec.SAID) (key ipsec.SAID) {
 	if key = id; !isShared(id) {
 		return key
 	}
-	for p.in[key] != nil || p.out[key] != nil {
+	if keys := p.same[id]; len(keys) > 0 {
+		key.Port = keys[len(keys)-1].Port + 1
+	}
+	for p.in[key] != nil || p.out[key] != nil { // again tells that there is a free one
 		key.Port++
 	}
 	p.same[id] = append(p.same[id], key)
@@ -111,9 +114,15 @@ func (p *Plane) settleOut(b *bundle[outSA]) {
 	}
 }
 
+// maxSame is how many SAs may have one name: fewer than there are ports.
+const maxSame = 60000
+
 // again tells whether an SA that stands alone is there already, under a name that
-// others may have. Called with mu held.
+// others may have, or too many others. Called with mu held.
 func (p *Plane) again(sa *ipsec.SA) bool {
+	if len(p.same[sa.ID]) >= maxSame {
+		return true
+	}
 	if bundled(sa.Bundle) {
 		return false // its place tells
 	}

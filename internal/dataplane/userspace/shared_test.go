@@ -144,3 +144,21 @@ func TestAKnownCPIOfManyPeers(t *testing.T) {
 		t.Error("something is left")
 	}
 }
+
+// TestAKnownCPIHasAnEnd: the names of many are bounded, and all are kept apart.
+func TestAKnownCPIHasAnEnd(t *testing.T) {
+	s := newScene(t, Options{})
+	id := ipsec.SAID{Dir: ipsec.In, Proto: ipsec.ProtoIPComp, SPI: 2, Dst: benchPeer}
+	seen := map[ipsec.SAID]bool{}
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	for !s.p.again(&ipsec.SA{ID: id, Bundle: ipsec.Place{ID: 1, Of: 2}}) {
+		k := s.p.keep(id)
+		seen[k] = true
+		s.p.in[k] = &inSA{}
+	}
+	if len(seen) != maxSame {
+		t.Errorf("%d names for %d SAs", len(seen), maxSame)
+	}
+	clear(s.p.in)
+}
