@@ -118,7 +118,7 @@ func (p *Plane) addIn(sa *ipsec.SA) error {
 		return fmt.Errorf("SA %s: %w", sa.ID, err)
 	}
 	linkIn(b)
-	p.enterEnds(n)
+	p.ends.enter(n)
 	p.firstAH(sa.ID.Proto)
 	n.key = p.keep(sa.ID)
 	p.in[n.key] = n
@@ -320,7 +320,7 @@ func (p *Plane) removeIn(sa *inSA) {
 			_ = p.sad.Insert(sa.id.Dst, sa.id.Proto, sa.id.SPI, other) // there was room for sa
 		}
 	}
-	p.leaveEnds(sa)
+	p.ends.leave(sa)
 	if p.spis[sa.id.SPI]--; p.spis[sa.id.SPI] <= 0 {
 		delete(p.spis, sa.id.SPI)
 	}
@@ -333,11 +333,11 @@ func (p *Plane) removeIn(sa *inSA) {
 
 // removeOut takes sa away; its flow falls back to the newest that is left.
 func (p *Plane) removeOut(sa *outSA) {
-	sa.stop()
-	p.past.add(&sa.usage)
 	delete(p.out, sa.key)
 	p.unkeep(&sa.usage)
 	p.unlistOut(sa)
+	sa.stop()
+	p.past.add(&sa.usage)
 	if bundled(sa.at) {
 		p.settleOut(p.bundlesOut[bundleOf(&sa.sa, sa.at)])
 	}

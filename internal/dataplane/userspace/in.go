@@ -213,13 +213,9 @@ func (w *inWork) other(b []byte, m *netio.Received, now int64) (*inSA, ipsec.Dro
 	proto, spi := ipsec.Proto(w.l.proto), ipsec.SPI(0)
 	switch w.l.proto {
 	case nextIPv4, nextIPv6:
-		table := w.p.ipip.Load()
-		if table == nil {
-			return nil, ipsec.DropNone // somebody else's tunnel
-		}
-		sa := (*table)[ipEnds{src: m.Remote.Addr(), dst: m.Local.Addr()}]
+		sa := w.p.ends.find(ipEnds{src: m.Remote.Addr(), dst: m.Local.Addr()})
 		if sa == nil {
-			return nil, ipsec.DropNone
+			return nil, ipsec.DropNone // somebody else's tunnel
 		}
 		return w.unwrap(sa, proto, b, m, now)
 	case uint8(ipsec.ProtoAH):
@@ -234,8 +230,8 @@ func (w *inWork) other(b []byte, m *netio.Received, now int64) (*inSA, ipsec.Dro
 		spi = ipsec.SPI(binary.BigEndian.Uint16(b[2:]))
 	}
 	sa := w.p.sad.Lookup(m.Local.Addr(), proto, spi)
-	if table := w.p.ipip.Load(); table != nil && sa != nil && isShared(sa.id) {
-		sa = (*table)[ipEnds{m.Remote.Addr(), m.Local.Addr(), spi}]
+	if sa != nil && isShared(sa.id) {
+		sa = w.p.ends.find(ipEnds{m.Remote.Addr(), m.Local.Addr(), spi})
 	}
 	if sa == nil {
 		return nil, ipsec.DropUnknownSPI

@@ -171,7 +171,7 @@ type Plane struct {
 	work      *pool
 	held      atomic.Int64 // bytes of held packets, all flows
 	off       switches     // protocols that are switched off as a whole
-	ipip      atomic.Pointer[map[ipEnds]*inSA]
+	ends      *endTable
 	version   atomic.Uint64 // of the SPD: what was looked up before a change is looked up again
 
 	mu         sync.Mutex // everything below, and changes of sad and spd
@@ -203,8 +203,8 @@ func New(o Options) (*Plane, error) {
 		return nil, err
 	}
 	p := &Plane{
-		began: time.Now(),
-		opt:   o, log: o.Log, dev: o.Device, sys: o.System,
+		began: time.Now(), ends: newEndTable(),
+		opt: o, log: o.Log, dev: o.Device, sys: o.System,
 		in: map[ipsec.SAID]*inSA{}, out: map[ipsec.SAID]*outSA{}, byDuty: map[duty][]*outSA{}, alike: map[duty]map[ipsec.FlowID]*flow{},
 		bundlesIn: map[bundleKey]*bundle[inSA]{}, bundlesOut: map[bundleKey]*bundle[outSA]{},
 		reserved: map[ipsec.SPI]time.Time{}, spis: map[ipsec.SPI]int{},

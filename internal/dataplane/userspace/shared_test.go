@@ -104,7 +104,7 @@ func TestAKnownCPIIsManySAs(t *testing.T) {
 				t.Errorf("deleting once more: %v", err)
 			}
 		}
-		if len(s.p.in)+len(s.p.out)+len(s.p.same)+len(s.p.owed)+len(s.p.spis)+len(s.p.bundlesIn)+len(s.p.bundlesOut)+len(*s.p.ipip.Load()) != 0 {
+		if len(s.p.in)+len(s.p.out)+len(s.p.same)+len(s.p.owed)+len(s.p.spis)+len(s.p.bundlesIn)+len(s.p.bundlesOut)+len(s.p.ends.all) != 0 {
 			t.Errorf("comp first %t: something is left", compFirst)
 		}
 	}

@@ -1,8 +1,6 @@
 package userspace
 
 import (
-	"maps"
-	"net/netip"
 	"slices"
 	"sync/atomic"
 
@@ -59,73 +57,6 @@ func (s *switches) list() (off []ipsec.Proto) {
 func (p *Plane) firstAH(proto ipsec.Proto) {
 	if proto == ipsec.ProtoAH {
 		p.off.state[proto].CompareAndSwap(untouched, switchedOn)
-	}
-}
-
-// ipEnds finds SAs of which packets bear no SPI, or one that says too little: IP in
-// IP, IPComp in tunnel mode, whose packets are just that when they do not shrink
-// (cpi 0), and IPComp with a well-known CPI.
-type ipEnds struct {
-	src, dst netip.Addr
-	cpi      ipsec.SPI
-}
-
-// endsOf are the entries of an SA.
-func endsOf(sa *ipsec.SA) (all []ipEnds) {
-	k := ipEnds{src: sa.Src, dst: sa.ID.Dst}
-	if sa.ID.Proto == ipsec.ProtoIPIP || sa.ID.Proto == ipsec.ProtoIPComp && sa.Mode == ipsec.Tunnel && !bundled(sa.Bundle) {
-		all = append(all, k)
-	}
-	if isShared(sa.ID) {
-		k.cpi = sa.ID.SPI
-		all = append(all, k)
-	}
-	return all
-}
-
-// enterEnds and leaveEnds change the table of those; IP in IP itself comes before
-// IPComp, what stands alone before what is of a bundle, and the newer before the
-// older. Called with mu held.
-func (p *Plane) enterEnds(sa *inSA) {
-	for _, k := range endsOf(&sa.sa) {
-		next := map[ipEnds]*inSA{}
-		if old := p.ipip.Load(); old != nil {
-			next = maps.Clone(*old)
-		}
-		if now := next[k]; now == nil || rankOfEnds(sa) >= rankOfEnds(now) {
-			next[k] = sa
-		}
-		p.ipip.Store(&next)
-	}
-}
-
-func rankOfEnds(sa *inSA) (n int) {
-	if sa.id.Proto == ipsec.ProtoIPIP {
-		n += 2
-	}
-	if !bundled(sa.at) {
-		n++
-	}
-	return n
-}
-
-func (p *Plane) leaveEnds(sa *inSA) {
-	for _, k := range endsOf(&sa.sa) {
-		old := p.ipip.Load()
-		if old == nil || (*old)[k] != sa {
-			continue
-		}
-		next := maps.Clone(*old)
-		delete(next, k)
-		for _, other := range p.in {
-			if other == sa || !slices.Contains(endsOf(&other.sa), k) {
-				continue
-			}
-			if now := next[k]; now == nil || rankOfEnds(other) > rankOfEnds(now) {
-				next[k] = other
-			}
-		}
-		p.ipip.Store(&next)
 	}
 }
 
