@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -88,11 +89,11 @@ func firstRun(s *speaker, end *outcome) error {
 		return err
 	}
 	go func() {
-		for range time.Tick(time.Second) {
+		for range time.Tick(250 * time.Millisecond) {
 			_ = s.say(message{Kind: sayBeat})
 		}
 	}()
-	end.Status, err = runTests(s, &o)
+	end.Status, err = runTests(s, port, &o)
 	return err
 }
 
@@ -188,9 +189,10 @@ func loopback() error {
 }
 
 // runTests starts the test program and sees it to its end. When it writes
-// nothing for longer than its orders allow it is told to print its goroutines
-// and end (SIGQUIT), and killed if it does not.
-func runTests(s *speaker, o *orders) (status int, err error) {
+// nothing for longer than its orders allow, or when the host has had enough, it is
+// told to print its goroutines and end (SIGQUIT); in the first case it is killed
+// if it does not.
+func runTests(s *speaker, port io.Reader, o *orders) (status int, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return 0, err
@@ -222,6 +224,11 @@ func runTests(s *speaker, o *orders) (status int, err error) {
 	}()
 	ended := make(chan struct{})
 	defer close(ended)
+	go func() {
+		if _, err := port.Read(make([]byte, 1)); err == nil { // whatever it is, it is enough
+			_ = cmd.Process.Signal(syscall.SIGQUIT)
+		}
+	}()
 	go watchQuiet(cmd.Process.Pid, o.Quiet, &wrote, ended, func(text string) {
 		_ = s.say(message{Kind: sayOut, Text: []byte(text)})
 	})

@@ -21,13 +21,17 @@ import (
 )
 
 // commandLine is the kernel's. Everything in it saves time at start but for
-// panic=-1 and oops=panic, which end the machine when the kernel is in trouble;
-// clocksource, for the kernel guesses the rate of the TSC wrong when this machine
-// is busy at that moment, and clocks then run at twice their speed; and
-// rootfstype: the first root file system otherwise takes half of the memory and
-// no more, and silently leaves out files that do not fit.
-const commandLine = "console=ttyS0 panic=-1 oops=panic quiet loglevel=4 tsc=reliable clocksource=hpet no_timer_check cryptomgr.notests " +
+// panic=-1 and oops=panic, which end the machine when the kernel is in trouble,
+// and rootfstype: the first root file system otherwise takes half of the memory
+// and no more, and silently leaves out files that do not fit.
+const commandLine = "console=ttyS0 panic=-1 oops=panic quiet loglevel=4 tsc=reliable no_timer_check cryptomgr.notests " +
 	"mitigations=off nokaslr lsm= noreplace-smp rootfstype=ramfs " + firstEnv + "=1"
+
+// clock makes the machine's time a matter of what it does: an instruction takes
+// two nanoseconds, and when it waits the time until something happens is left
+// out. So a busy computer makes the tests slow and not wrong, and a minute in
+// which nothing is to happen passes at once.
+var clock = []string{"-icount", "shift=1,sleep=off", "-rtc", "clock=vm"}
 
 // running is a machine that was started.
 type running struct {
@@ -37,10 +41,12 @@ type running struct {
 	ended   chan struct{} // qemu is gone
 	err     error         // of qemu, then
 	ports   sync.WaitGroup
+	wire    *os.File
 
 	mu      sync.Mutex
 	life    time.Time // when the machine last said anything, on any port
 	up      time.Time // when the tests started
+	spoke   time.Time // when they first wrote something
 	outcome *outcome
 }
 
@@ -57,18 +63,22 @@ func start(k kernel, initrd string, memory int, out func(text string)) (*running
 	if err != nil {
 		return nil, err
 	}
-	wire, wireEnd, err := socketPair()
+	var wireEnd *os.File
+	r.wire, wireEnd, err = socketPair()
 	if err != nil {
 		return nil, errors.Join(err, console.Close(), consoleEnd.Close())
 	}
 	// TCG: /dev/kvm is there on machines where guests die in it. Few features of
 	// the processor: each is looked at and patched in at start. Without rdrand the
 	// first random number takes a second.
-	r.cmd = exec.Command(program, "-accel", "tcg", "-cpu", "qemu64,+rdrand", "-M", "pc", "-smp", "1", "-m", strconv.Itoa(memory),
+	args := []string{
+		"-accel", "tcg", "-cpu", "qemu64,+rdrand", "-M", "pc", "-smp", "1", "-m", strconv.Itoa(memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", k.image, "-initrd", initrd, "-append", commandLine,
 		"-chardev", "socket,id=console,fd=3", "-serial", "chardev:console",
-		"-chardev", "socket,id=wire,fd=4", "-serial", "chardev:wire")
+		"-chardev", "socket,id=wire,fd=4", "-serial", "chardev:wire",
+	}
+	r.cmd = exec.Command(program, append(args, clock...)...)
 	r.cmd.ExtraFiles = []*os.File{consoleEnd, wireEnd}
 	r.cmd.Stderr = &r.stderr
 	r.cmd.WaitDelay = 2 * time.Second
@@ -86,10 +96,10 @@ func start(k kernel, initrd string, memory int, out func(text string)) (*running
 		}
 	}()
 	if err := <-begun; err != nil {
-		return nil, errors.Join(fmt.Errorf("%s does not start: %w", qemu, err), console.Close(), wire.Close())
+		return nil, errors.Join(fmt.Errorf("%s does not start: %w", qemu, err), console.Close(), r.wire.Close())
 	}
 	r.ports.Go(func() { r.listenConsole(console) })
-	r.ports.Go(func() { r.listen(wire, out) })
+	r.ports.Go(func() { r.listen(r.wire, out) })
 	return r, nil
 }
 
@@ -145,6 +155,11 @@ func (r *running) listen(port *os.File, out func(string)) {
 			r.up = time.Now()
 			r.mu.Unlock()
 		case sayOut:
+			r.mu.Lock()
+			if r.spoke.IsZero() {
+				r.spoke = time.Now()
+			}
+			r.mu.Unlock()
 			out(string(m.Text))
 		case sayEnd:
 			r.mu.Lock()
@@ -159,32 +174,53 @@ func (r *running) listen(port *os.File, out func(string)) {
 // kill ends qemu; the machine has no disk that could be harmed.
 func (r *running) kill() { _ = r.cmd.Process.Kill() }
 
-// wait waits for the machine's end. A machine that has said nothing, on any
-// port, for longer than silence is killed: its first process says something each
-// second of the machine's own time, however slow that is.
-func (r *running) wait(silence time.Duration) error {
-	tick := time.NewTicker(silence / 20)
+// enough is what we say to a machine whose tests have to end, and grace how long
+// they have for it.
+const (
+	enough = "q"
+	grace  = 20 * time.Second
+)
+
+// wait waits for the machine's end, and sees to it that it comes. A machine that
+// has said nothing, on any port, for longer than silence is killed: its first
+// process says something in every part of a second of the machine's own time,
+// however slow that is. When the deadline comes, if there is one, the tests are
+// told to print what they are doing and to end.
+func (r *running) wait(silence time.Duration, deadline func(spoke time.Time) time.Time) error {
+	tick := time.NewTicker(min(silence/20, time.Second))
 	defer tick.Stop()
-	var hung error
+	var trouble error
+	var kill time.Time
 	for {
 		select {
 		case <-r.ended:
 			r.ports.Wait()
-			return hung
-		case <-tick.C:
+			return trouble
+		case now := <-tick.C:
 			r.mu.Lock()
-			quiet := time.Since(r.life)
+			quiet, spoke := now.Sub(r.life), r.spoke
 			r.mu.Unlock()
-			if quiet > silence && hung == nil {
-				hung = fmt.Errorf("the machine hangs: it has said nothing for %v, not even its heartbeat", quiet.Round(time.Second))
+			switch end := deadline(spoke); {
+			case quiet > silence && trouble == nil:
+				trouble = fmt.Errorf("the machine hangs: it has said nothing for %v, not even its heartbeat", quiet.Round(time.Second))
 				r.kill()
+			case !kill.IsZero() && now.After(kill):
+				r.kill()
+			case kill.IsZero() && !end.IsZero() && now.After(end):
+				trouble = errors.New("the time that the tests have is over (go test -timeout)")
+				_, _ = r.wire.WriteString(enough)
+				kill = now.Add(grace)
 			}
 		}
 	}
 }
 
+// turnWait is how long a machine waits for its turn.
+const turnWait = time.Minute
+
 // oneAtATime holds back all but one machine of this user on this computer, until
-// free is called: two of them would share the processors and both be late.
+// free is called: two of them share the processors and both are late. A machine
+// that has waited for a minute goes on nevertheless; being late is no harm.
 func oneAtATime() (free func(), err error) {
 	dir, err := cacheDir()
 	if err != nil {
@@ -194,16 +230,14 @@ func oneAtATime() (free func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-		return func() { f.Close() }, nil
+	lab.Until(turnWait, func() bool {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		return err == nil || !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR)
+	})
+	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, errors.Join(err, f.Close())
 	}
+	return func() { f.Close() }, nil
 }
 
 // cacheDir is a folder of this user's for what is worth keeping between runs.

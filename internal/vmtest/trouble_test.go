@@ -63,11 +63,21 @@ var troubles = map[string]struct {
 		never: []string{"nevertheless"},
 	},
 	"hanging test": {
-		machine: Machine{Quiet: 2 * time.Second},
+		machine: Machine{Quiet: time.Hour},
 		in: func(t *testing.T) {
 			t.Run("waits", func(*testing.T) { waitsForEver() })
 		},
-		want: []string{"have written nothing for 2s", "vmtest.waitsForEver", "--- FAIL: TestTrouble/waits"},
+		want: []string{"have written nothing for 1h0m0s", "vmtest.waitsForEver", "--- FAIL: TestTrouble/waits"},
+	},
+	"no time left": {
+		machine: Machine{limit: time.Nanosecond},
+		in: func(t *testing.T) {
+			for i := 0; ; i++ { // it is busy, and not quiet
+				t.Log(i)
+				time.Sleep(time.Millisecond)
+			}
+		},
+		want: []string{"the time that the tests have is over", "SIGQUIT", "vmtest.init.func", "--- FAIL: TestTrouble"},
 	},
 	"dying kernel": {
 		in: func(t *testing.T) {
@@ -110,7 +120,7 @@ func TestTroubleIsReported(t *testing.T) {
 	Need(t)
 	for name, trouble := range troubles {
 		t.Run(name, func(t *testing.T) {
-			args := append([]string{"-test.run=^TestTrouble$", "-test.timeout=2m"}, trouble.args...)
+			args := append([]string{"-test.run=^TestTrouble$", "-test.timeout=5m"}, trouble.args...)
 			cmd := exec.Command("/proc/self/exe", args...)
 			// The skipped test is to be skipped, in CI too.
 			cmd.Env = append(os.Environ(), troubleEnv+"="+name, "CI=")

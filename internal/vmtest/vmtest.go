@@ -20,8 +20,10 @@
 //
 // Package lab works in the guest: hosts, cables, address translation. Starting a
 // program costs 70 to 100 ms there, so whatever can be done with netlink is.
-// There is no shell. It has one processor, but tests that call t.Parallel run
-// four at a time: most of them wait most of the time.
+// There is no shell. The guest's clock counts what its one processor does and
+// leaves out the time in which it would wait: however busy this machine is, what
+// takes a millisecond there always takes one, and a test that sleeps for an hour
+// is done at once. So nothing is won by running tests in parallel there.
 package vmtest
 
 import (
@@ -53,8 +55,10 @@ type Machine struct {
 	Env      []string   // "NAME=value" for the tests; CI is passed on anyway
 
 	Memory  int           // MiB; 0: as much as the image needs, and 256 at least
-	Quiet   time.Duration // the tests may write nothing for so long, then they hang; 0: a minute
-	Silence time.Duration // the machine may say nothing for so long, then it hangs; 0: a minute
+	Quiet   time.Duration // of the guest's time; tests that write nothing for so long hang. 0: a minute
+	Silence time.Duration // of our time; a machine that says nothing for so long hangs. 0: a minute
+
+	limit time.Duration // of our time, from what the tests first write; for tests of this package
 }
 
 // Software is a set of programs that belong together.
@@ -172,14 +176,18 @@ func boot(t *testing.T, im *image, name string, argv []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	waiting := time.Now()
 	free, err := oneAtATime()
 	if err != nil {
 		t.Fatalf("the lock that keeps machines apart: %v", err)
 	}
 	defer free()
+	if waited := time.Since(waiting); waited > time.Second {
+		t.Logf("waited %.0f s for another machine to end", waited.Seconds())
+	}
 	initrd := filepath.Join(t.TempDir(), "initrd")
 	size, err := im.build(initrd, orders{
-		Argv:  slices.Concat(argv, inherited(t), foreignArgs()),
+		Argv:  slices.Concat(argv, inherited(), foreignArgs()),
 		Dir:   dir,
 		Env:   append(environment(), im.machine.Env...),
 		Quiet: orMinute(im.machine.Quiet),
@@ -201,7 +209,7 @@ func boot(t *testing.T, im *image, name string, argv []string) {
 	defer r.kill()
 	hung := make(chan error, 1)
 	go func() {
-		err := r.wait(orMinute(im.machine.Silence))
+		err := r.wait(orMinute(im.machine.Silence), im.machine.deadline(t))
 		s.end(rep.deliver)
 		rep.close()
 		hung <- err
@@ -253,16 +261,25 @@ func orMinute(d time.Duration) time.Duration {
 	return d
 }
 
-// inherited are the flags of package testing that mean the same in the guest,
-// and a timeout that strikes there before ours does here, so that the guest's
-// goroutines are seen.
-func inherited(t *testing.T) []string {
-	args := []string{"-test.v=test2json", "-test.short=" + strconv.FormatBool(testing.Short()), "-test.paniconexit0", "-test.parallel=4"}
-	if deadline, ok := t.Deadline(); ok {
-		left := time.Until(deadline)
-		args = append(args, "-test.timeout="+(left-min(20*time.Second, left/4)).String())
+// inherited are the flags of package testing that mean the same in the guest.
+// Its timeout is not among them: the guest has a time of its own.
+func inherited() []string {
+	return []string{"-test.v=test2json", "-test.short=" + strconv.FormatBool(testing.Short()), "-test.paniconexit0"}
+}
+
+// deadline is when the tests are told to end, so that we can still tell how they
+// did; it may depend on when they first wrote something. Zero: they have time.
+func (m *Machine) deadline(t *testing.T) func(spoke time.Time) time.Time {
+	last, limited := t.Deadline()
+	if limited {
+		last = last.Add(-min(grace+10*time.Second, time.Until(last)/4))
 	}
-	return args
+	return func(spoke time.Time) time.Time {
+		if m.limit != 0 && !spoke.IsZero() {
+			return spoke.Add(m.limit)
+		}
+		return last
+	}
 }
 
 // foreignArgs are the arguments that are not package testing's own.

@@ -18,7 +18,7 @@ type message struct {
 // Kinds of message.
 const (
 	sayUp   = "up"   // the first process runs, modules are loaded
-	sayBeat = "beat" // it still runs; once a second of the guest's time
+	sayBeat = "beat" // it still runs; four times a second of the guest's time
 	sayOut  = "out"  // the tests wrote Text
 	sayEnd  = "end"  // the tests ended, and nothing follows
 )

@@ -38,29 +38,25 @@ func (s swan) Ready(timeout time.Duration) error {
 
 // kind is a daemon, how it is started, and how it renews both phases.
 type kind struct {
-	name  string
 	start func(h *lab.Host, dir string, t interop.Tunnel) (peer, error)
 	renew func(t *testing.T, ours *interop.Isakmpd, p peer, ping *lab.Stream)
 	// Lifetimes that make it renew by itself, when it does so and what it started.
 	p1, p2 time.Duration
 }
 
-var kinds = []kind{
-	{
-		name: "strongSwan",
-		start: func(h *lab.Host, dir string, t interop.Tunnel) (peer, error) {
-			t.Kernel = true
-			s, err := interop.StartStrongSwan(h, dir, t)
-			return swan{s}, err
-		},
-		renew: renewByCommand,
+var strongSwan = kind{
+	start: func(h *lab.Host, dir string, t interop.Tunnel) (peer, error) {
+		t.Kernel = true
+		s, err := interop.StartStrongSwan(h, dir, t)
+		return swan{s}, err
 	},
-	{
-		name:  "libreswan",
-		start: func(h *lab.Host, dir string, t interop.Tunnel) (peer, error) { return StartPluto(h, dir, t) },
-		renew: renewInTime, // it refuses to do so by command with IKEv1
-		p1:    20 * time.Second, p2: 12 * time.Second,
-	},
+	renew: renewByCommand,
+}
+
+var libreswan = kind{
+	start: func(h *lab.Host, dir string, t interop.Tunnel) (peer, error) { return StartPluto(h, dir, t) },
+	renew: renewInTime, // it refuses to do so by command with IKEv1
+	p1:    20 * time.Second, p2: 12 * time.Second,
 }
 
 // tunnelCase is a tunnel and the network in which it is tried.
@@ -90,26 +86,25 @@ var cases = []tunnelCase{
 	{name: "the peer behind NAT", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[4]}, nat: true, peerBehind: true, want: lab.ESPinUDP},
 }
 
-// TestPeersWithTheKernelsIPsec has isakmpd, which carries the traffic itself,
-// agree on each tunnel with daemons that leave it to their kernel.
-func TestPeersWithTheKernelsIPsec(t *testing.T) {
-	vmtest.Run(t, Machine(), func(t *testing.T) {
-		for _, k := range kinds {
-			t.Run(k.name, func(t *testing.T) {
-				t.Parallel()
-				for _, c := range cases {
-					t.Run(c.name, func(t *testing.T) {
-						t.Parallel()
-						try(t, c, k)
-					})
-				}
-			})
-		}
-	})
+// isakmpd, which carries the traffic itself, agrees on each tunnel with daemons
+// that leave it to their kernel.
+
+func TestStrongSwanWithTheKernelsIPsec(t *testing.T) {
+	vmtest.Run(t, Machine(StrongSwan()), strongSwan.all)
 }
 
-// every is how often a ping is sent: a machine without hardware support on a busy
-// computer carries no more than a few hundred packets a second through five hosts.
+func TestLibreswanWithTheKernelsIPsec(t *testing.T) {
+	vmtest.Run(t, Machine(Libreswan()), libreswan.all)
+}
+
+func (k kind) all(t *testing.T) {
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) { try(t, c, k) })
+	}
+}
+
+// every is how often a ping is sent. The guest's processor is slow: it carries no
+// more than some hundred packets a second through five hosts.
 const every = 50 * time.Millisecond
 
 func try(t *testing.T, c tunnelCase, k kind) {
