@@ -29,7 +29,7 @@ func TestAnAcquireWaitsForThePeersQuickMode(t *testing.T) {
 		a := run(t, newFakeHost(hub, east.own), east.conf())
 		a.log.await(t, "phase 2 (quick mode) done", 1)
 		b.log.await(t, "phase 2 (quick mode) done", 1)
-		time.Sleep(time.Minute) // of the bubble's: a second one would be there
+		<-time.After(time.Minute) // of the bubble: a second one would be there
 		synctest.Wait()
 		for _, n := range []*node{a, b} {
 			if n.log.count("phase 2 (quick mode)") != 1 || n.log.count("phase 1 (main mode)") != 1 {
