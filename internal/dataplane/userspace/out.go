@@ -217,7 +217,9 @@ func (p *Plane) protect(s *sender, sa *outSA, buf []byte, off, n int, version ui
 		sa.drops.add(ipsec.DropDisabled)
 		return
 	}
-	if sa.dead.Load() || !sa.count(n, now) {
+	// One that was deleted since the packet chose it carries the packet still: the
+	// peer has it yet, and nothing is lost when SAs succeed each other.
+	if sa.over.Load() || !sa.count(n, now) {
 		sa.drops.add(ipsec.DropExpired)
 		return
 	}

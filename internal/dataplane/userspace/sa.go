@@ -50,7 +50,8 @@ type usage struct {
 	softDone  atomic.Bool
 	plain     atomic.Bool // ESP in tunnel mode that stands alone: the fast way
 	at        ipsec.Place // under Plane.mu
-	dead      atomic.Bool // hard limit reached or deleted: carries nothing more
+	dead      atomic.Bool // limit reached or deleted
+	over      atomic.Bool // limit reached: carries nothing more
 
 	mu         sync.Mutex // timer and the limits in time
 	timer      *time.Timer
@@ -176,6 +177,7 @@ func (u *usage) wear() {
 // expire ends the SA for its hard limit. It may be called by a packet: the
 // removal, which takes locks, is left to another goroutine.
 func (u *usage) expire() {
+	u.over.Store(true)
 	if u.dead.Swap(true) {
 		return
 	}

@@ -103,7 +103,7 @@ func (p *Plane) step(w *wrapping, sa *outSA, seq uint64, squeeze *[]byte, now in
 	if p.off.is(proto) {
 		return ipsec.DropDisabled
 	}
-	if sa.dead.Load() || !sa.count(w.n, now) {
+	if sa.over.Load() || !sa.count(w.n, now) {
 		return ipsec.DropExpired
 	}
 	if w.opens(sa) && !w.encapsulate(sa, p.opt.DF, p.fragments.Add(1)) {
