@@ -4,11 +4,13 @@ GO       ?= go
 TOOL      = $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 20s
 BENCH    ?= .
-# Packages whose tests are run by themselves: they start other people's daemons.
-UNIT      = $$($(GO) list ./... | grep -v '^oakley/interop')
+# Packages whose tests are run by themselves: they start other people's daemons,
+# or virtual machines, in which the race detector would cost minutes.
+VM        = ./internal/vmtest ./internal/dataplane/xfrm ./interop/kernel
+UNIT      = $$($(GO) list ./... | grep -v -e '^oakley/interop' -e 'internal/vmtest$$' -e 'dataplane/xfrm$$')
 export GOTOOLCHAIN = local
 
-.PHONY: help build check lint test unit demo interop record bench bench-net soak fuzz clean
+.PHONY: help build check lint test unit vm demo interop record bench bench-net soak fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,17 +25,20 @@ lint: ## gofumpt, go vet, staticcheck and the import rules
 	$(TOOL) staticcheck ./...
 	$(GO) test -count=1 ./internal/archtest
 
-unit: ## all tests but interop, with the race detector, in random order (namespaces need root)
+unit: ## all tests but interop and vm, with the race detector, in random order (namespaces need root)
 	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 8m $(UNIT)
 	$(GO) test -count=1 -run 'Alloc' ./internal/dataplane/userspace ./internal/esp ./internal/replay ./internal/ipsec ./internal/isakmp
 
 check: lint unit ## what a commit has to pass
 
 test: check ## check, and a pairwise part of interop: under 15 minutes
-	$(GO) test -count=1 -timeout 8m ./interop/...
+	$(GO) test -count=1 -timeout 8m ./interop
+
+vm: ## the kernel's IPsec, and daemons that need it, in a virtual machine
+	$(GO) test -count=1 -p 1 -timeout 15m $(VM)
 
 interop: ## every combination against strongSwan and ike-scan (root)
-	$(GO) test -count=1 -timeout 60m -v ./interop/... -args -full
+	$(GO) test -count=1 -timeout 60m -v ./interop -args -full
 
 record: ## the sessions with strongSwan that the replay tests use, anew (root)
 	$(GO) test -count=1 -run 'TestRecordedSessionsReplay' ./interop -args -record

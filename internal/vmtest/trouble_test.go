@@ -74,7 +74,7 @@ var troubles = map[string]struct {
 		in: func(t *testing.T) {
 			for i := 0; ; i++ { // it is busy, and not quiet
 				t.Log(i)
-				time.Sleep(time.Millisecond)
+				<-time.After(time.Millisecond)
 			}
 		},
 		want: []string{"the time that the tests have is over", "SIGQUIT", "vmtest.init.func", "--- FAIL: TestTrouble"},
