@@ -108,7 +108,7 @@ const purgeTime = 30 * time.Millisecond
 // purge lets the kernel drop what it held for f when its question was refused,
 // before another policy takes that over and sends it.
 func (p *Plane) purge(f *flowEntry) {
-	if wait := purgeTime - time.Since(f.refused); p.opt.Hold && wait > 0 {
+	if wait := purgeTime - time.Since(f.refused); p.holds && wait > 0 {
 		time.Sleep(wait)
 	}
 }

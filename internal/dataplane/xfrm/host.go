@@ -182,6 +182,7 @@ func (p *Plane) sysctls() error {
 		}
 		n = 0
 	}
+	p.holds = n == 0
 	if n != 0 {
 		p.log.Info("packets that ask for an SA are lost: hosts send again; the kernel can hold them", "setting", larvalDrop.name()+"=0")
 	}

@@ -1,11 +1,13 @@
 package xfrm
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/mdlayher/netlink"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"oakley/internal/dataplane/xfrm/wire"
@@ -135,6 +137,14 @@ func (s *sockets) listen(groups ...wire.Group) (listener, error) {
 			}
 		})
 	}
+	filter, err := others(s.pid())
+	if err == nil {
+		err = conn.SetBPF(filter)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("listening to what others do to the kernel's IPsec: %w", err)
+	}
 	for _, g := range groups {
 		if err := conn.JoinGroup(uint32(g)); err != nil {
 			conn.Close()
@@ -142,6 +152,20 @@ func (s *sockets) listen(groups ...wire.Group) (listener, error) {
 		}
 	}
 	return &events{conn}, nil
+}
+
+// others is a filter that leaves out what a port asked for itself: every SA and
+// policy of ours would come back to us.
+func others(pid uint32) ([]bpf.RawInstruction, error) {
+	const pidAt = 12 // in the netlink header
+	var b [4]byte
+	binary.NativeEndian.PutUint32(b[:], pid)
+	return bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: pidAt, Size: 4}, // as the network orders bytes
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: binary.BigEndian.Uint32(b[:]), SkipTrue: 1},
+		bpf.RetConstant{Val: 1<<31 - 1},
+		bpf.RetConstant{Val: 0},
+	})
 }
 
 type events struct{ conn *netlink.Conn }

@@ -30,6 +30,14 @@ type Abilities struct {
 // ErrNoESP: the kernel knows policies, and no ESP to protect anything with.
 var ErrNoESP = errors.New("this kernel has no ESP (modules esp4 and esp6): IPsec needs another kernel, or ipsecd, which needs none")
 
+// Usable is ErrNoESP when nothing can be protected.
+func (a *Abilities) Usable() error {
+	if !slices.Contains(a.Protos, ipsec.ProtoESP) {
+		return ErrNoESP
+	}
+	return nil
+}
+
 // Probe asks the kernel what it can do, by making SAs: /proc/crypto lists what
 // was used so far, and what a module would bring shows up in no list at all. The
 // SAs are in a network namespace that is made for it and is gone at the end, so

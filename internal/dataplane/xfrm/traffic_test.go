@@ -305,7 +305,7 @@ func many(t *testing.T) {
 	tunnels := *manyTunnels
 	can, err := abilities()
 	must(t, err)
-	g := newGate(t, lab.New(t), "a", "192.0.2.1", "2001:db8::1", nil, Options{Abilities: can, Journal: filepath.Join(t.TempDir(), "journal")})
+	g := newGate(t, lab.New(t), "a", "192.0.2.1", "2001:db8::1", nil, Options{Abilities: can, Thresholds4: &wire.Thresholds{Local: 24, Remote: 24}, Journal: filepath.Join(t.TempDir(), "journal")})
 	p := g.plane
 	memory := func() int {
 		var m runtime.MemStats

@@ -85,6 +85,12 @@ type Options struct {
 	// and send them when it is there: net.core.xfrm_larval_drop is set to 0, for
 	// this network namespace. Else it drops them, and hosts send again.
 	Hold bool
+	// Thresholds4 and Thresholds6, if not nil, say which policies the kernel finds by
+	// a hash: those whose prefixes, of this side and of the other, are at least
+	// that long. It looks through the others one by one, so that with thousands of
+	// flows between networks of 24 bits 24 and 24 are worth having. They are the
+	// whole SPD's, others' policies included.
+	Thresholds4, Thresholds6 *wire.Thresholds
 	// AnySource allows SAs whose address of ours this host does not have (yet).
 	AnySource bool
 	// Abilities are what Probe told; nil: New asks.
@@ -135,6 +141,7 @@ type Plane struct {
 	addrs  addresses
 	stat   *stat
 	began  time.Time
+	holds  bool // the kernel keeps packets that ask for an SA
 	ports  ports
 	events eventQueue
 	watch  watchers
@@ -180,8 +187,8 @@ func (p *Plane) open() (err error) {
 		}
 	}
 	if p.kernel = p.opt.kernel; p.kernel == nil {
-		if !slices.Contains(p.can.Protos, ipsec.ProtoESP) {
-			return ErrNoESP
+		if err := p.can.Usable(); err != nil {
+			return err
 		}
 		if p.kernel, err = openKernel(); err != nil {
 			return err
@@ -193,6 +200,12 @@ func (p *Plane) open() (err error) {
 	p.stat = openStat()
 	if err := p.sysctls(); err != nil {
 		return err
+	}
+	if p.opt.Thresholds4 != nil || p.opt.Thresholds6 != nil {
+		info := wire.SPDInfo{Thresholds4: p.opt.Thresholds4, Thresholds6: p.opt.Thresholds6}
+		if err := p.kernel.do(wire.NewSPDInfo, info.Append(nil)); err != nil {
+			return explain("setting the thresholds of the kernel's SPD", err)
+		}
 	}
 	if !p.opt.noPort {
 		if err := p.ports.open(p); err != nil {
