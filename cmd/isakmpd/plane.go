@@ -35,6 +35,9 @@ func (fl *flags) openPlane(ctx context.Context, o daemon.PlaneOptions) (dataplan
 	c, err := fl.dialIPsecd(ctx)
 	if err == nil {
 		fl.served = !c.Transient()
+		if o.Tuning != (daemon.Tuning{}) {
+			o.Log.Warn("Data-plane-options in [General] are for an ipsecd that isakmpd starts: the one that runs keeps those that it was started with")
+		}
 		return c, nil
 	}
 	if !ipsecd.NotThere(err) {
@@ -101,6 +104,7 @@ func (fl *flags) startIPsecd(ctx context.Context, program string, o daemon.Plane
 	if !fl.foreground {
 		args = append(args, "--syslog")
 	}
+	args = append(args, tuningFlags(o.Tuning)...)
 	cmd := exec.Command(program, args...)
 	cmd.Dir, cmd.Stderr = "/", os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -127,6 +131,28 @@ func (fl *flags) startIPsecd(ctx context.Context, program string, o daemon.Plane
 	}
 }
 
+// tuningFlags are the flags of ipsecd(8) for the options of isakmpd.conf(5).
+func tuningFlags(t daemon.Tuning) (args []string) {
+	for _, f := range []struct {
+		flag, value string
+		given       bool
+	}{
+		{"--mtu", strconv.Itoa(t.MTU), t.MTU != 0},
+		{"--outer-mtu", strconv.Itoa(t.OuterMTU), t.OuterMTU != 0},
+		{"--df", t.DF, t.DF != ""},
+		{"--no-clamp-mss", "true", t.NoClampMSS},
+		{"--no-offload", "true", t.NoOffload},
+	} {
+		if f.given {
+			args = append(args, f.flag+"="+f.value)
+		}
+	}
+	return args
+}
+
+// dfs are the words for the don't-fragment mark.
+var dfs = map[string]userspace.DF{"clear": userspace.DFClear, "copy": userspace.DFCopy, "set": userspace.DFSet}
+
 func openUserspace(o daemon.PlaneOptions) (dataplane.Backend, error) {
 	no4, no6 := true, true
 	for _, a := range o.Listen {
@@ -134,5 +160,7 @@ func openUserspace(o daemon.PlaneOptions) (dataplane.Backend, error) {
 	}
 	return userspace.New(userspace.Options{
 		EncapPort: o.EncapPort, Local: append([]netip.Addr(nil), o.Listen...), NoIPv4: no4, NoIPv6: no6, Log: o.Log,
+		MTU: o.Tuning.MTU, OuterMTU: o.Tuning.OuterMTU, DF: dfs[o.Tuning.DF], NoClampMSS: o.Tuning.NoClampMSS,
+		NoTUNOffload: o.Tuning.NoOffload, NoUDPOffload: o.Tuning.NoOffload,
 	})
 }

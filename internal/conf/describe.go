@@ -63,6 +63,9 @@ func (c *Config) describeGeneral(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "listen on %s\n", strings.Join(on, ", "))
 	fmt.Fprintf(b, "data plane %s\n", c.General.DataPlane)
+	if o := c.General.PlaneOptions.String(); o != "" {
+		fmt.Fprintf(b, "options of the data plane: %s\n", o)
+	}
 	if c.General.UseKeynote {
 		fmt.Fprintf(b, "policy %s\n", c.General.PolicyFile)
 	} else {

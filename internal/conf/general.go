@@ -31,6 +31,7 @@ func (l *loader) readGeneral() {
 	l.readListenOn(v)
 	l.readLogLevels(v)
 	l.readDataPlane(v)
+	l.readPlaneOptions(v)
 	if x := v.get("Default-phase-1-ID"); x.text != "" {
 		g.DefaultPhase1ID = l.phase1ID(x)
 	}

@@ -13,7 +13,7 @@ type role struct {
 
 var (
 	roleGeneral = &role{what: "[General]", tags: []string{
-		"Acquire-Only", "Check-interval", "Data-plane", "Default-phase-1-ID", "Default-phase-1-lifetime", "Default-phase-2-lifetime",
+		"Acquire-Only", "Check-interval", "Data-plane", "Data-plane-options", "Default-phase-1-ID", "Default-phase-1-lifetime", "Default-phase-2-lifetime",
 		"Default-phase-2-suites", "Delete-SAs", "DPD-check-interval", "Exchange-max-time", "Listen-on", "Loglevel", "Logverbose",
 		"NAT-T-Keepalive", "Policy-file", "Pubkey-directory", "Renegotiate-on-HUP", "Retransmits", "Shared-SADB", "Use-Keynote",
 	}}

@@ -37,6 +37,7 @@ type General struct {
 	AcquireOnly           bool // as -a: no flows are set up
 	CheckInterval         time.Duration
 	DataPlane             DataPlane
+	PlaneOptions          PlaneOptions
 	DefaultPhase1ID       *ID   // for peers without an ID; nil: our address
 	DefaultPhase1Lifetime Range // seconds
 	DefaultPhase2Lifetime Range // seconds

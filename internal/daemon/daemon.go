@@ -45,7 +45,18 @@ type PlaneOptions struct {
 	EncapPort uint16
 	Listen    []netip.Addr // our outer addresses; unspecified: all of the family
 	Inside    bool         // in this process, not in one of its own
+	Tuning    Tuning
 	Log       *slog.Logger
+}
+
+// Tuning is what the configuration asks of the data plane itself. What is zero is
+// left to it.
+type Tuning struct {
+	MTU        int    // of the TUN device, in bytes
+	OuterMTU   int    // the longest packet between the peers, in bytes
+	DF         string // don't-fragment mark of outer IPv4 headers: clear, copy or set
+	NoClampMSS bool   // of TCP
+	NoOffload  bool
 }
 
 func (o *Options) bothFamilies() bool { return o.IPv4 == o.IPv6 }
@@ -142,7 +153,8 @@ func needsRoot(err error) error {
 // then on nothing that a flow protects leaves in clear.
 func (d *Daemon) openPlane(ctx context.Context) error {
 	d.wants = PlaneOptions{
-		EncapPort: d.opt.EncapPort, Listen: d.cfg.listen, Inside: d.cfg.conf.General.DataPlane == conf.PlaneInside, Log: d.log.Logger,
+		EncapPort: d.opt.EncapPort, Listen: d.cfg.listen, Inside: d.cfg.conf.General.DataPlane == conf.PlaneInside,
+		Tuning: Tuning(d.cfg.conf.General.PlaneOptions), Log: d.log.Logger,
 	}
 	b, err := d.opt.Plane(ctx, d.wants)
 	if err != nil {

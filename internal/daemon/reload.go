@@ -45,6 +45,9 @@ func (d *Daemon) changes(next *loaded) error {
 	if !slices.Equal(next.listen, d.cfg.listen) {
 		next.warnings = append(next.warnings, fmt.Sprintf("the addresses to listen on have changed: that takes a restart, until then it is %s", d.socks))
 	}
+	if now := &d.cfg.conf.General; next.conf.General.PlaneOptions != now.PlaneOptions || next.conf.General.DataPlane != now.DataPlane {
+		next.warnings = append(next.warnings, "the data plane or its options in [General] have changed: isakmpd and the ipsecd that it started have to be started again for that")
+	}
 	return nil
 }
 
