@@ -16,7 +16,7 @@ import (
 
 const (
 	forwardDevice = "forward0"
-	forwardMTU    = 1400
+	forwardMTU    = 1420
 	headBytes     = 16 // ESP header and IV
 	tailBytes     = 18 // trailer and ICV
 	forwardBatch  = 128

@@ -38,7 +38,7 @@ import (
 // Defaults of Options.
 const (
 	DefaultTUN       = "oakley0"
-	DefaultMTU       = 1400
+	DefaultMTU       = DefaultOuterMTU - leastOverhead
 	DefaultOuterMTU  = 1500
 	DefaultEncapPort = 4500
 	DefaultMark      = 0x0a71
@@ -51,11 +51,14 @@ const (
 // listens on all its addresses.
 type Options struct {
 	TUN string // name of the device
-	MTU int    // of the device, in bytes: the outer MTU minus 73 in the worst case; at least 1280 for IPv6
+	// MTU of the device, in bytes. It is for what fits the SA with the least
+	// overhead; where more is added, hosts are told, and TCP's segments are clamped.
+	// IPv6 needs 1280.
+	MTU int
 	// OuterMTU is the longest packet, in bytes, that the networks between us and
 	// the peers carry, where the first link does not take less. Packets that an SA
 	// would make longer are not sent: hosts are told, or their packets sent in
-	// pieces. 0: 1500, or MTU and 73 when that is more.
+	// pieces. 0: 1500, or MTU and 54 when that is more.
 	OuterMTU  int
 	DF        DF           // of the outer IPv4 headers of tunnels
 	EncapPort uint16       // UDP port for ESP in UDP
@@ -96,7 +99,7 @@ func (o *Options) defaults() error {
 		return fmt.Errorf("MTU %d of the TUN device: expected 576 to 65535", o.MTU)
 	}
 	if o.OuterMTU == 0 {
-		o.OuterMTU = max(DefaultOuterMTU, o.MTU+outerOverhead)
+		o.OuterMTU = max(DefaultOuterMTU, o.MTU+leastOverhead)
 	}
 	if o.OuterMTU < 576 || o.OuterMTU > 65535 {
 		return fmt.Errorf("outer MTU %d: expected 576 to 65535", o.OuterMTU)
