@@ -77,6 +77,8 @@ func (d *Daemon) successor(ctx context.Context, cfg *loaded) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, planePatience)
+	defer cancel()
 	if err = cfg.fits(b.Info()); err == nil {
 		err = d.plane.moveTo(ctx, b)
 	}
