@@ -27,6 +27,9 @@ type flowEntry struct {
 	wait    time.Duration // of the back-off; 0: none
 	resting *time.Timer   // not nil: nothing is asked for
 	refused time.Time     // when it began to rest
+
+	spares []*flowEntry // see there
+	spare  bool         // it is one of those
 }
 
 func (f *flowEntry) scope() scope { return scope{dir: f.Dir, duty: duty{flow: f.ID}} }
@@ -159,9 +162,9 @@ func (t *turn) step(c *ipsec.FlowChange) error {
 	b := &t.p.book
 	if c.Remove {
 		f := b.flows[c.Flow.ID]
-		t.touched[t.p.unlink(f)] = true
+		t.touch(t.p.unlink(f))
 		t.gone = append(t.gone, f)
-		t.undo = append(t.undo, func() { t.touched[t.p.link(f)] = true; b.orders.take(f.Order) })
+		t.undo = append(t.undo, func() { t.touch(t.p.link(f)); b.orders.take(f.Order) })
 		b.orders.drop(f.Order)
 		return nil
 	}
@@ -180,44 +183,69 @@ func (t *turn) step(c *ipsec.FlowChange) error {
 		b.orders.drop(f.Order)
 		return fmt.Errorf("adding flow %q: %w", f.ID, err)
 	}
-	t.touched[t.p.link(f)] = true
+	t.touch(t.p.link(f))
 	t.come = append(t.come, f)
 	t.undo = append(t.undo, func() {
-		t.touched[t.p.unlink(f)] = true
+		t.touch(t.p.unlink(f))
 		b.orders.drop(f.Order)
 		t.p.reqids.drop(f.scope())
 	})
 	return nil
 }
 
-// link puts a flow into the book, unlink takes it out; both tell its group.
-func (p *Plane) link(f *flowEntry) *group {
+func (t *turn) touch(groups []*group) {
+	for _, g := range groups {
+		t.touched[g] = true
+	}
+}
+
+// link puts a flow into the book, unlink takes it out; both tell the groups that
+// changed.
+func (p *Plane) link(f *flowEntry) (changed []*group) {
 	b := &p.book
 	b.flows[f.ID] = f
 	d := dirDuty{f.Dir, generalDuty(&f.Flow)}
 	b.alike[d] = append(b.alike[d], f)
-	k := f.groupKey()
-	g := b.groups[k]
-	if g == nil {
-		g = &group{key: k}
-		b.groups[k] = g
+	f.spares = spares(f)
+	for _, f := range slices.Concat(f.spares, []*flowEntry{f}) {
+		k := f.groupKey()
+		g := b.groups[k]
+		if g == nil {
+			g = &group{key: k}
+			b.groups[k] = g
+		}
+		i, _ := slices.BinarySearchFunc(g.flows, f, compareFlows)
+		g.flows = slices.Insert(g.flows, i, f)
+		changed = append(changed, g)
 	}
-	i, _ := slices.BinarySearchFunc(g.flows, f, func(o, f *flowEntry) int { return o.Compare(&f.Flow) })
-	g.flows = slices.Insert(g.flows, i, f)
-	return g
+	return changed
 }
 
-func (p *Plane) unlink(f *flowEntry) *group {
+func (p *Plane) unlink(f *flowEntry) (changed []*group) {
 	b := &p.book
 	delete(b.flows, f.ID)
 	d := dirDuty{f.Dir, generalDuty(&f.Flow)}
-	is := func(o *flowEntry) bool { return o == f }
-	if b.alike[d] = slices.DeleteFunc(b.alike[d], is); len(b.alike[d]) == 0 {
+	if b.alike[d] = slices.DeleteFunc(b.alike[d], func(o *flowEntry) bool { return o == f }); len(b.alike[d]) == 0 {
 		delete(b.alike, d)
 	}
-	g := b.groups[f.groupKey()]
-	g.flows = slices.DeleteFunc(g.flows, is)
-	return g
+	for _, f := range slices.Concat(f.spares, []*flowEntry{f}) {
+		g := b.groups[f.groupKey()]
+		g.flows = slices.DeleteFunc(g.flows, func(o *flowEntry) bool { return o == f })
+		changed = append(changed, g)
+	}
+	return changed
+}
+
+// compareFlows is negative when a is looked at before b. What flows spare comes
+// after what somebody says.
+func compareFlows(a, b *flowEntry) int {
+	if a.Order == b.Order && a.spare != b.spare {
+		if b.spare {
+			return -1
+		}
+		return 1
+	}
+	return a.Compare(&b.Flow)
 }
 
 // groups are those that were touched, the ones that end up empty last: what
