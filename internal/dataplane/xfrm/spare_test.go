@@ -39,7 +39,12 @@ func TestLeftAlone(t *testing.T) {
 		if st, err := p.Dump(ctx, dataplane.Query{}); err != nil || len(st.Flows) != 2 {
 			t.Errorf("%d flows are listed, %v; want two", len(st.Flows), err)
 		}
-		own := k.policy(wire.DirOut, c.dst.String())
+		var own *wire.Policy
+		for _, w := range k.policies {
+			if w.Dir == wire.DirOut && w.Sel.Src == c.src && w.Sel.Dst == c.dst {
+				own = w
+			}
+		}
 		for _, w := range k.policies {
 			if w.Dir == wire.DirOut && w != own && (w.Action != wire.Allow || len(w.Templates) > 0 || w.Priority >= own.Priority) {
 				t.Errorf("what is left alone is %+v beside %+v", w, own)
