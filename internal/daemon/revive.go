@@ -34,7 +34,7 @@ func (d *Daemon) planeGone(ctx context.Context) error {
 	if d.deaths = append(d.deaths, now); len(d.deaths) > mostDeaths {
 		return d.hopeless(fmt.Errorf("it has ended %d times within %v: its log says why", len(d.deaths), deathsWithin))
 	}
-	d.log.Error("the data plane ended: what it protected is held back until there is another one, which is opened now", fieldEvent, "data-plane")
+	d.log.Error("the data plane ended, and another one is opened now; if it was killed, what it protected is held back meanwhile, and if somebody stopped it, packets leave in clear", fieldEvent, "data-plane")
 	cfg := d.cfg
 	d.plane.jobs.put(func(context.Context) {
 		if err := d.succeed(ctx, cfg); err != nil && ctx.Err() == nil {
