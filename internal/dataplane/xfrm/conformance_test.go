@@ -1,13 +1,16 @@
 package xfrm
 
 import (
+	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 
 	"oakley/internal/dataplane"
+	"oakley/internal/dataplane/ipsecd"
 	"oakley/internal/dataplane/planetest"
 	"oakley/internal/dataplane/userspace"
 	"oakley/internal/ipsec"
@@ -28,6 +31,7 @@ func TestInMachine(t *testing.T) {
 			{"what the kernel has", hasAll},
 			{"conformance", conformance},
 			{"conformance with userspace", kernelAndUserspace},
+			{"conformance through ipsecd's socket", behindASocket},
 			{"flows that let pass", inClear},
 			{"clear text is dropped", clearIsDropped},
 			{"killed under traffic", killedUnderTraffic},
@@ -88,6 +92,39 @@ func kernelAndUserspace(t *testing.T) {
 			})
 		})
 	}
+}
+
+// behindASocket is the suite again, with the kernel behind ipsecd's socket, where
+// ipsecadm and ipsecctl find it.
+func behindASocket(t *testing.T) {
+	planetest.Run(t, func(t *testing.T) *planetest.Harness {
+		a, b, c := pairOfGates(t, Options{Hold: true}, Options{Hold: true})
+		for _, g := range []*gate{a, b} {
+			path := filepath.Join(t.TempDir(), "sock")
+			l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: path})
+			must(t, err)
+			s := ipsecd.NewServer(g.plane, -1, slog.New(slog.DiscardHandler))
+			served := make(chan error, 1)
+			go func() { served <- s.Serve(l) }()
+			client, err := ipsecd.Dial(ctx, path, ipsecd.AllEvents)
+			must(t, err)
+			t.Cleanup(func() {
+				client.Close()
+				l.Close()
+				if err := <-served; err != nil {
+					t.Error(err)
+				}
+				g.plane.Close()
+				s.Close()
+			})
+			g.Backend = client
+		}
+		return &planetest.Harness{
+			A: a.Site, B: b.Site,
+			Twice:     func(on bool) { c.twice.Store(on) },
+			Readdress: func(seen netip.AddrPort) { c.seen.Store(&seen) },
+		}
+	})
 }
 
 // hasAll: what Debian's kernel has, and that what it lacks is said.
