@@ -38,6 +38,9 @@ type filter struct {
 	tops  [realms]int // levels that have chains
 	live  int         // elements
 	old   *leftover   // nil: none
+	// What the counter said when its table was found, and what counters of tables
+	// that are gone have counted.
+	seen, before uint64
 }
 
 // leftover is a predecessor's part of the table.
@@ -92,6 +95,9 @@ func (f *filter) findOld() error {
 	if err != nil {
 		return err
 	}
+	if f.seen, err = f.counted(); err != nil {
+		return err
+	}
 	f.old = &leftover{}
 	keep := func(list *[]string, name string) {
 		var gen int
@@ -142,6 +148,7 @@ func (f *filter) sweep() error {
 
 // drop removes the table.
 func (f *filter) drop() error {
+	f.settleCount()
 	f.nft.DelTable(f.table)
 	if err := f.nft.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("nftables: %w", err)
@@ -152,6 +159,7 @@ func (f *filter) drop() error {
 
 // lost says that the table is not there any more.
 func (f *filter) lost() {
+	f.seen = 0
 	f.made, f.ipip, f.live, f.kits, f.tops, f.old = false, false, 0, map[kitKey]*kit{}, [realms]int{}, nil
 }
 
@@ -160,6 +168,7 @@ func (f *filter) lost() {
 // rule.
 func (f *filter) base(ipip bool) {
 	f.nft.AddTable(f.table)
+	f.nft.AddObj(f.counter())
 	input := f.chain("input", nftables.ChainHookInput, -10)
 	forward := f.chain("forward", nftables.ChainHookForward, -10)
 	post := f.chain("postrouting", nftables.ChainHookPostrouting, -150) // before addresses are translated
@@ -264,7 +273,6 @@ func port(offset uint32, p uint16) []expr.Any {
 
 func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }
 func accept() []expr.Any                       { return verdict(expr.VerdictAccept) }
-func drop() []expr.Any                         { return append([]expr.Any{&expr.Counter{}}, verdict(expr.VerdictDrop)...) }
 
 func jump(chain string) []expr.Any {
 	return []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chain}}

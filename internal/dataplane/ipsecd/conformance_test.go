@@ -22,6 +22,7 @@ type noSystem struct{}
 
 func (noSystem) Change(_, _ []ipsec.Flow) error { return nil }
 func (noSystem) Detail() string                 { return "in memory" }
+func (noSystem) Refused() uint64                { return 0 }
 func (noSystem) Close() error                   { return nil }
 
 // serve starts a server around a data plane, which is closed with the test.

@@ -68,6 +68,7 @@ type still struct{}
 
 func (still) Change(_, _ []ipsec.Flow) error { return nil }
 func (still) Detail() string                 { return "" }
+func (still) Refused() uint64                { return 0 }
 func (still) Close() error                   { return nil }
 
 var (

@@ -38,6 +38,20 @@ func answers(t *testing.T, from *lab.Host, to netip.Addr, why string) {
 	}
 }
 
+// refusals is how many packets were dropped for coming in clear, as both ways of
+// asking tell.
+func refusals(t *testing.T, p *userspace.Plane) uint64 {
+	t.Helper()
+	st, err := p.Dump(ctx, dataplane.Query{})
+	must(t, err)
+	sum, err := p.Totals(ctx)
+	must(t, err)
+	if st.Drops[ipsec.DropClear] > sum.Drops[ipsec.DropClear] {
+		t.Errorf("%d packets in clear, %d a moment later", st.Drops[ipsec.DropClear], sum.Drops[ipsec.DropClear])
+	}
+	return sum.Drops[ipsec.DropClear]
+}
+
 func TestClearTextIsRefusedWhileItsFlowStands(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		n := howTo(t)
@@ -53,7 +67,14 @@ func TestClearTextIsRefusedWhileItsFlowStands(t *testing.T) {
 		silent(t, n.Dandelion, a.SlipperyLAN, "clear text to the gateway's address in it")
 		answers(t, n.Ragweed, a.Slippery, "what no flow is about")
 		answers(t, n.Slippery, a.Icy, "inside the protected network")
+		refused := refusals(t, west)
+		if refused == 0 {
+			t.Error("clear text was refused and not counted")
+		}
 		must(t, west.Flush(ctx, ipsec.OwnerAny))
+		if after := refusals(t, west); after != refused {
+			t.Errorf("%d refused before the rules went, %d after", refused, after)
+		}
 		answers(t, n.Dandelion, a.Icy, "after the flows went")
 	}
 }

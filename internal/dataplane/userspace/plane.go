@@ -394,7 +394,7 @@ func (p *Plane) Dump(ctx context.Context, q dataplane.Query) (dataplane.State, e
 		return dataplane.State{}, dataplane.ErrClosed
 	}
 	p.expireFragments()
-	s := dataplane.State{Drops: p.drops.read()}
+	s := dataplane.State{Drops: p.unowned()}
 	s.Off = p.off.list()
 	if q.Has(dataplane.SAs) {
 		s.SAs = p.dumpSAs(q)

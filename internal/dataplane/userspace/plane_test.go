@@ -17,6 +17,7 @@ type noSystem struct{}
 
 func (noSystem) Change(_, _ []ipsec.Flow) error { return nil }
 func (noSystem) Detail() string                 { return "in memory" }
+func (noSystem) Refused() uint64                { return 0 }
 func (noSystem) Close() error                   { return nil }
 
 func site(t *testing.T, hub *netio.Hub, name string, a4, a6 string) *planetest.Site {

@@ -13,6 +13,9 @@ type System interface {
 	// Change takes flows away, of which the ID counts, and adds others. A flow
 	// that changes is in both. All or nothing.
 	Change(remove, add []ipsec.Flow) error
+	// Refused is how many packets were dropped since the start since they were in
+	// clear where a flow protects them.
+	Refused() uint64
 	// Detail is for the start-up line.
 	Detail() string
 	// Close takes everything back.

@@ -56,7 +56,7 @@ func (p *Plane) Totals(ctx context.Context) (dataplane.Totals, error) {
 		sum.add(&sa.usage)
 		living[sa.id.Proto]++
 	}
-	all := dataplane.Totals{Since: p.began, Drops: p.drops.read()}
+	all := dataplane.Totals{Since: p.began, Drops: p.unowned()}
 	for _, proto := range protos {
 		s := dataplane.ProtoTotals{Proto: proto}
 		if n := sum[proto]; n != nil {
@@ -66,4 +66,12 @@ func (p *Plane) Totals(ctx context.Context) (dataplane.Totals, error) {
 		all.Protos = append(all.Protos, s)
 	}
 	return all, nil
+}
+
+// unowned are the drops of packets that belong to no SA, those of the host's
+// packet filter among them.
+func (p *Plane) unowned() ipsec.Drops {
+	d := p.drops.read()
+	d[ipsec.DropClear] += p.sys.Refused()
+	return d
 }
