@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"reflect"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -46,6 +47,11 @@ func (p *Plane) adopt() error {
 	if p.journal != nil {
 		p.journal.live = p.records
 		p.journal.rewrite(p.records())
+	}
+	for _, e := range p.book.byAge() { // what nobody heard
+		if worn(there[e.key()], time.Now()) {
+			p.wears(e)
+		}
 	}
 	if kept+lost+cleared+len(k.flows) > 0 {
 		p.log.Info("taken over from the last process", "SAs", kept, "SAs that ended meanwhile", lost, "SAs nobody knows, cleared", cleared, "flows", len(k.flows))
@@ -252,8 +258,13 @@ func (p *Plane) resync() error {
 		return err
 	}
 	for _, e := range p.book.byAge() {
-		if p.book.sas[e.sa.ID] == e && there[e.key()] == nil {
+		w := there[e.key()]
+		switch {
+		case p.book.sas[e.sa.ID] != e:
+		case w == nil:
 			p.ended(e)
+		case worn(w, time.Now()):
+			p.wears(e)
 		}
 	}
 	if err := p.resyncPolicies(); err != nil {

@@ -162,6 +162,40 @@ func TestWhileNobodyWasThere(t *testing.T) {
 	}
 }
 
+// TestWornMeanwhile: a soft limit that was reached while nobody listened, or of
+// which the word was lost, is told later, once.
+func TestWornMeanwhile(t *testing.T) {
+	k, path := newFake(), filepath.Join(t.TempDir(), "kernel.journal")
+	p, _ := keeping(t, k, path)
+	byBytes, byTime, fresh := espIn("c", 0x2001), espIn("c", 0x2002), espIn("c", 0x2003)
+	byBytes.Soft.Bytes, byTime.Soft.Time, fresh.Soft = 100, time.Hour, ipsec.Lifetime{Bytes: 100, Time: time.Hour}
+	for _, sa := range []*ipsec.SA{byBytes, byTime, fresh} {
+		must(t, p.AddSA(ctx, sa))
+	}
+	p.Close()
+	k.sas[kernelKey{gw1, 0x2001, 50}].Usage.Bytes = 100
+	p, _ = keeping(t, k, path)
+	if e := next[dataplane.Expire](t, p); e != (dataplane.Expire{SA: byBytes.ID}) {
+		t.Errorf("%+v after a restart", e)
+	}
+	k.mu.Lock()
+	k.sas[kernelKey{gw1, 0x2002, 50}].Usage.Added -= 3600
+	k.mu.Unlock()
+	k.lose(wire.GroupExpire)
+	if e := next[dataplane.Expire](t, p); e != (dataplane.Expire{SA: byTime.ID}) {
+		t.Errorf("%+v after events were lost", e)
+	}
+	next[dataplane.Lost](t, p)
+	p.Close()
+	p, _ = keeping(t, k, path)
+	must(t, p.DeleteSA(ctx, fresh.ID))
+	select {
+	case e := <-p.Events():
+		t.Errorf("%+v is told twice", e)
+	default:
+	}
+}
+
 // TestHalfALine: the machine lost power, or the disk was full.
 func TestHalfALine(t *testing.T) {
 	k, path := newFake(), filepath.Join(t.TempDir(), "kernel.journal")

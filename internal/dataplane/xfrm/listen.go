@@ -2,6 +2,7 @@ package xfrm
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -98,6 +99,11 @@ func (p *Plane) expired(x *wire.Expire) {
 		p.ended(e)
 		return
 	}
+	p.wears(e)
+}
+
+// wears tells once that a soft limit was reached.
+func (p *Plane) wears(e *saEntry) {
 	if e.told {
 		return
 	}
@@ -105,6 +111,14 @@ func (p *Plane) expired(x *wire.Expire) {
 	p.journal.write(record{SA: p.recordOf(e)})
 	p.events.post(dataplane.Expire{SA: e.sa.ID})
 	p.watch.tell(dataplane.Message{Action: dataplane.ActionExpire, ID: e.sa.ID}, nil)
+}
+
+// worn tells whether an SA is beyond a soft limit, of which the kernel tells only
+// once.
+func worn(w *wire.SA, now time.Time) bool {
+	l, u := &w.Limits, &w.Usage
+	age := now.Unix() - int64(u.Added)
+	return u.Bytes >= l.SoftBytes || u.Packets >= l.SoftPackets || l.SoftAddSeconds > 0 && age >= int64(min(l.SoftAddSeconds, math.MaxInt64))
 }
 
 // mappingEvery is how often a peer's new address is told while nobody takes it.

@@ -173,8 +173,12 @@ func New(o Options) (*Plane, error) {
 	p := &Plane{opt: o, log: o.Log, can: o.Abilities, began: time.Now(), off: map[ipsec.Proto]bool{ipsec.ProtoAH: true}}
 	p.reqids = newReqids(o.ReqIDs, o.ReqIDCount)
 	p.book.init()
+	p.events.start(&p.wg)
 	if err := p.open(); err != nil {
+		p.closed = true
 		p.release()
+		p.events.stop()
+		p.wg.Wait()
 		return nil, err
 	}
 	return p, nil
@@ -229,7 +233,6 @@ func (p *Plane) open() (err error) {
 	for _, what := range p.can.Lacks {
 		p.log.Info("this kernel does not have it", "what", what)
 	}
-	p.events.start(&p.wg)
 	p.wg.Go(func() { p.listen(asks) })
 	p.wg.Go(func() { p.listen(tables) })
 	p.ports.start(p)
