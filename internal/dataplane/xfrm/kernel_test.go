@@ -377,6 +377,55 @@ func TestRealPort(t *testing.T) {
 	}
 }
 
+// TestRealNeighbours: two hosts on one link that protect everything between them
+// over IPv6. Before there is an SA they have to find each other, or IKE never
+// begins.
+func TestRealNeighbours(t *testing.T) {
+	n := lab.New(t)
+	addrs := []string{"2001:db8::1", "2001:db8::2"}
+	var hosts [2]*lab.Host
+	for i := range hosts {
+		h, err := n.Host(addrs[i])
+		must(t, err)
+		hosts[i] = h
+	}
+	must(t, n.Connect(
+		lab.End{Host: hosts[0], If: "wan", Addrs: []string{addrs[0] + "/64"}},
+		lab.End{Host: hosts[1], If: "wan", Addrs: []string{addrs[1] + "/64"}},
+	))
+	var conns [2]dataplane.IKEConn
+	for i, h := range hosts {
+		b := bare{h, t}
+		p := b.plane(Options{})
+		own, other := netip.MustParseAddr(addrs[i]), netip.MustParseAddr(addrs[1-i])
+		flows := tunnel("c", netip.PrefixFrom(own, 128), netip.PrefixFrom(other, 128), ipsec.FlowRequire)
+		for k := range flows {
+			f := &flows[k].Flow
+			f.Mode, f.Local, f.Remote = ipsec.Transport, own, other
+		}
+		must(t, p.ApplyFlows(ctx, flows))
+		c, err := p.EncapConn(ctx, netip.AddrPortFrom(netip.IPv6Unspecified(), 4500))
+		must(t, err)
+		conns[i] = c
+	}
+	got := make(chan string, 1)
+	go func() {
+		b := make([]byte, 100)
+		if n, _, _, err := conns[1].ReadFrom(b); err == nil {
+			got <- string(b[:n])
+		}
+	}()
+	eventually(t, "that IKE gets through", func() bool {
+		_ = conns[0].WriteTo([]byte("main mode"), netip.AddrPort{}, netip.MustParseAddrPort("[2001:db8::2]:4500")) // until the neighbour is known
+		select {
+		case s := <-got:
+			return s == "main mode"
+		case <-time.After(100 * time.Millisecond):
+			return false
+		}
+	})
+}
+
 // TestRealProbe: what this kernel says of itself; that there is no ESP is an
 // error that says what to do.
 func TestRealProbe(t *testing.T) {

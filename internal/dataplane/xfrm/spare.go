@@ -21,28 +21,65 @@ var leftAlone = []netip.Prefix{
 // parts without being meant.
 const largest = 16
 
+// Neighbours are asked for and answer in ICMPv6 (RFC 4861 section 4), and the
+// kernel's policies see that too: a flow for everything between two hosts on one
+// link would keep them from ever finding each other. Both messages never leave a
+// link.
+const (
+	icmp6                 = 58
+	neighbourSolicitation = 135
+	neighbourAdvert       = 136
+)
+
 // spares are flows that let pass what f leaves alone: of f's order, and more
 // specific. Nobody but the kernel sees them.
 func spares(f *flowEntry) (all []*flowEntry) {
 	if f.Type == ipsec.FlowBypass {
 		return nil
 	}
+	add := func(sel ipsec.Selector) {
+		s := &flowEntry{Flow: f.Flow, ifid: f.ifid, spare: true}
+		s.ID = ipsec.FlowID(fmt.Sprintf("%s spares %s", f.ID, sel))
+		s.Type, s.Selector = ipsec.FlowBypass, sel
+		all = append(all, s)
+	}
 	for _, p := range leftAlone {
-		src, dst := f.Selector, f.Selector
-		src.Src, dst.Dst = p, p
-		for _, c := range []struct {
-			of  netip.Prefix
-			sel ipsec.Selector
-		}{{f.Selector.Src, src}, {f.Selector.Dst, dst}} {
-			whose := p.Addr().Is4() == c.of.Addr().Is4() && c.of.Bits() < p.Bits() && c.of.Bits() <= largest && c.of.Contains(p.Addr())
-			if !whose || c.sel == src && (p.Addr().IsMulticast() || p.IsSingleIP()) { // nobody sends from there
-				continue
-			}
-			s := &flowEntry{Flow: f.Flow, ifid: f.ifid, spare: true}
-			s.ID = ipsec.FlowID(fmt.Sprintf("%s spares %s", f.ID, c.sel))
-			s.Type, s.Selector = ipsec.FlowBypass, c.sel
-			all = append(all, s)
+		dst := f.Selector
+		dst.Dst = p
+		if contains(f.Selector.Dst, p) {
+			add(dst)
+		}
+		src := f.Selector
+		src.Src = p
+		if contains(f.Selector.Src, p) && !p.Addr().IsMulticast() && !p.IsSingleIP() { // nobody sends from those
+			add(src)
+		}
+	}
+	if nearby(f) {
+		for _, message := range []uint16{neighbourSolicitation, neighbourAdvert} {
+			sel := f.Selector
+			sel.Proto, sel.SrcPort = icmp6, message // where the kernel has ICMP's types
+			add(sel)
 		}
 	}
 	return all
+}
+
+// contains tells whether a network is so large that it merely contains p.
+func contains(network, p netip.Prefix) bool {
+	return p.Addr().Is4() == network.Addr().Is4() && network.Bits() < p.Bits() && network.Bits() <= largest && network.Contains(p.Addr())
+}
+
+// nearby tells whether a flow of IPv6 is for neighbours on a link: for the peer
+// itself, or for so much that they are in it.
+func nearby(f *flowEntry) bool {
+	s := &f.Selector
+	far := s.Dst
+	if f.Dir == ipsec.In {
+		far = s.Src
+	}
+	if !far.Addr().Is6() || s.Proto != 0 && s.Proto != icmp6 || s.SrcPort != 0 || s.DstPort != 0 {
+		return false
+	}
+	return far.Bits() <= largest || far.IsSingleIP() || f.Remote.IsValid() && far.Contains(f.Remote)
 }

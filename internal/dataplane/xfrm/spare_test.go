@@ -26,8 +26,10 @@ func TestLeftAlone(t *testing.T) {
 		{netA, groups, ipsec.FlowRequire, 3}, // just these are meant
 		{netA, netB, ipsec.FlowRequire, 3},
 		{all4, all4, ipsec.FlowBypass, 3},
-		{all6, all6, ipsec.FlowDontAcq, 12},
-		{netip.MustParsePrefix("fd00::/8"), all6, ipsec.FlowUse, 7},
+		{all6, all6, ipsec.FlowDontAcq, 18},
+		{netip.MustParsePrefix("fd00::/8"), all6, ipsec.FlowUse, 13},
+		{netip.MustParsePrefix("fd01::1/128"), netip.MustParsePrefix("fd02::1/128"), ipsec.FlowRequire, 9},
+		{netip.MustParsePrefix("fd01::/64"), netip.MustParsePrefix("fd02::/64"), ipsec.FlowRequire, 3},
 	} {
 		k, path := newFake(), filepath.Join(t.TempDir(), "journal")
 		p, _ := keeping(t, k, path)
@@ -36,12 +38,17 @@ func TestLeftAlone(t *testing.T) {
 		if _, n := k.count(); n != c.want {
 			t.Errorf("%s to %s: %d policies, want %d", c.src, c.dst, n, c.want)
 		}
+		for _, w := range k.policies {
+			if (w.Sel.Proto == icmp6) != (w.Sel.SrcPort == neighbourSolicitation || w.Sel.SrcPort == neighbourAdvert) {
+				t.Errorf("left alone is %+v", w.Sel)
+			}
+		}
 		if st, err := p.Dump(ctx, dataplane.Query{}); err != nil || len(st.Flows) != 2 {
 			t.Errorf("%d flows are listed, %v; want two", len(st.Flows), err)
 		}
 		var own *wire.Policy
 		for _, w := range k.policies {
-			if w.Dir == wire.DirOut && w.Sel.Src == c.src && w.Sel.Dst == c.dst {
+			if w.Dir == wire.DirOut && w.Sel.Src == c.src && w.Sel.Dst == c.dst && w.Sel.Proto == 0 {
 				own = w
 			}
 		}
