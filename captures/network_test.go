@@ -26,6 +26,7 @@ type noSystem struct{}
 
 func (noSystem) Change(_, _ []ipsec.Flow) error { return nil }
 func (noSystem) Detail() string                 { return "in memory" }
+func (noSystem) Refused() uint64                { return 0 }
 func (noSystem) Close() error                   { return nil }
 
 // site is one of two gateways.
