@@ -70,7 +70,7 @@ func (t Tunnel) IsakmpdConf() string {
 Listen-on= %[1]s
 Retransmits= 3
 Exchange-max-time= 30
-Data-plane= isakmpd
+Data-plane= %[11]s
 Default-phase-1-lifetime= %[2]d,2:86400
 Default-phase-2-lifetime= %[3]d,2:86400
 
@@ -102,7 +102,7 @@ Configuration= quick-mode
 DOI= IPSEC
 EXCHANGE_TYPE= QUICK_MODE
 Suites= %[9]s
-`, t.Local, int(t.P1Life.Seconds()), int(t.P2Life.Seconds()), t.Remote, list, t.Name, t.Secret, t.P1.Isakmpd, t.suite(), t.ids())
+`, t.Local, int(t.P1Life.Seconds()), int(t.P2Life.Seconds()), t.Remote, list, t.Name, t.Secret, t.P1.Isakmpd, t.suite(), t.ids(), t.Plane)
 	b.WriteString(t.sections())
 	if t.hosts() {
 		return b.String()

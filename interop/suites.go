@@ -88,6 +88,7 @@ type Tunnel struct {
 	P1Life, P2Life      time.Duration // zero: an hour, and half an hour
 	Initiate            bool          // start by itself (isakmpd)
 	Kernel              bool          // leave ESP to the kernel (strongSwan)
+	Plane               string        // Data-plane (isakmpd); default "isakmpd", its own
 	// Mode takes the place of P2 between two isakmpd, and in isakmpd's file.
 	Mode *Mode
 }
@@ -111,6 +112,9 @@ func (t *Tunnel) Defaults() {
 	}
 	if t.Secret == "" {
 		t.Secret = "mekmitasdigoat"
+	}
+	if t.Plane == "" {
+		t.Plane = "isakmpd"
 	}
 	if t.P1Life == 0 {
 		t.P1Life = time.Hour

@@ -33,9 +33,10 @@ var (
 		"sha3_generic", "drbg",
 	}
 
-	// NAT is what lab.Host.Masquerade and the packet filter of a host need.
+	// NAT is what address translation and packet filters need: lab.Host.Masquerade,
+	// and our own user-space data plane.
 	NAT = []string{
-		"nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct", "nft_xfrm",
+		"nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct", "nft_xfrm", "nft_objref", "nft_limit", "nft_reject_inet", "nft_fib_inet",
 	}
 )
 

@@ -47,7 +47,10 @@ import (
 // Machine says what is in a machine. The zero value has Links, a memory that
 // fits, and nothing else.
 type Machine struct {
-	Modules  []string   // of the kernel: IPsec, NAT, or others by name
+	// Modules of the kernel: IPsec, NAT, or others by name, with all that they
+	// need. None loads by itself in the guest: "no such file or directory" or
+	// "protocol not supported" there may mean one that is not named.
+	Modules  []string
 	Build    []string   // programs of this module ("oakley/cmd/isakmpd"); lab.Build gives their paths
 	Software []Software // programs of others
 	Programs []string   // more programs, with their libraries, by name or path

@@ -82,12 +82,13 @@ var cases = []tunnelCase{
 	{name: "3DES", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[1]}, want: lab.ESP},
 	{name: "AH", tunnel: interop.Tunnel{P1: interop.Phase1s[2], Mode: &ah, Initiate: true}, want: lab.AH, clear: true},
 	{name: "transport", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[2], Mode: &transport}, want: lab.ESP},
+	{name: "AES-GCM, with ipsecd", tunnel: interop.Tunnel{P1: interop.Phase1s[5], P2: interop.Phase2s[4], Plane: "ipsecd", Initiate: true}, want: lab.ESP},
 	{name: "isakmpd behind NAT", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[2], Initiate: true}, nat: true, want: lab.ESPinUDP},
 	{name: "the peer behind NAT", tunnel: interop.Tunnel{P1: interop.Phase1s[2], P2: interop.Phase2s[4]}, nat: true, peerBehind: true, want: lab.ESPinUDP},
 }
 
-// isakmpd, which carries the traffic itself, agrees on each tunnel with daemons
-// that leave it to their kernel.
+// isakmpd, which carries the traffic itself or has ipsecd for it, agrees on each
+// tunnel with daemons that leave it to their kernel.
 
 func TestStrongSwanWithTheKernelsIPsec(t *testing.T) {
 	vmtest.Run(t, Machine(StrongSwan()), strongSwan.all)
