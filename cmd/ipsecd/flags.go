@@ -130,6 +130,7 @@ func (f *flags) set() *pflag.FlagSet {
 	fs.IntVar(&f.plane.MTU, "mtu", userspace.DefaultMTU, "MTU of the TUN device in `bytes`")
 	fs.IntVar(&f.plane.OuterMTU, "outer-mtu", 0, "the longest packet, in `bytes`, that the networks to the peers carry; 0: 1500, or --mtu and what ESP adds")
 	fs.StringVar(&f.df, "df", "clear", "the don't-fragment mark of outer IPv4 headers: `word` clear, copy or set")
+	fs.BoolVar(&f.plane.Spread, "spread", false, "fast ciphers too are the work of all processors, for each flow")
 	fs.BoolVar(&f.plane.NoClampMSS, "no-clamp-mss", false, "TCP segment sizes stay as hosts offer them")
 	fs.BoolVar(&f.noOffload, "no-offload", false, "without segmentation and receive offload")
 	fs.BoolVar(&f.plane.NoFilters, "no-filters", false, "without packet-filter rules: what comes in clear is not refused")

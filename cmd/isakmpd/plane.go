@@ -142,6 +142,7 @@ func tuningFlags(t daemon.Tuning) (args []string) {
 		{"--df", t.DF, t.DF != ""},
 		{"--no-clamp-mss", "true", t.NoClampMSS},
 		{"--no-offload", "true", t.NoOffload},
+		{"--spread", "true", t.Spread},
 	} {
 		if f.given {
 			args = append(args, f.flag+"="+f.value)
@@ -161,6 +162,6 @@ func openUserspace(o daemon.PlaneOptions) (dataplane.Backend, error) {
 	return userspace.New(userspace.Options{
 		EncapPort: o.EncapPort, Local: append([]netip.Addr(nil), o.Listen...), NoIPv4: no4, NoIPv6: no6, Log: o.Log,
 		MTU: o.Tuning.MTU, OuterMTU: o.Tuning.OuterMTU, DF: dfs[o.Tuning.DF], NoClampMSS: o.Tuning.NoClampMSS,
-		NoTUNOffload: o.Tuning.NoOffload, NoUDPOffload: o.Tuning.NoOffload,
+		NoTUNOffload: o.Tuning.NoOffload, NoUDPOffload: o.Tuning.NoOffload, Spread: o.Tuning.Spread,
 	})
 }

@@ -23,7 +23,7 @@ func TestDataPlaneOptions(t *testing.T) {
 	start := func(where string) *lab.Process {
 		t.Helper()
 		conf := filepath.Join(t.TempDir(), "isakmpd.conf")
-		text := "[General]\nListen-on= 127.0.0.1\nData-plane= " + where + "\nData-plane-options= mtu=1300, outer-mtu=1420, df=set, no-clamp-mss, no-offload\n[Phase 1]\n[Phase 2]\n"
+		text := "[General]\nListen-on= 127.0.0.1\nData-plane= " + where + "\nData-plane-options= mtu=1300, outer-mtu=1420, df=set, no-clamp-mss, no-offload, spread\n[Phase 1]\n[Phase 2]\n"
 		must(t, os.WriteFile(conf, []byte(text), 0o600))
 		d, err := h.Start(lab.Command{Path: prog, Args: []string{"-d", "-K", "-c", conf}, Private: []string{lab.RunDir()}})
 		must(t, err)
@@ -40,7 +40,7 @@ func TestDataPlaneOptions(t *testing.T) {
 	line, err := os.ReadFile("/proc/" + strconv.Itoa(pids[0]) + "/cmdline")
 	must(t, err)
 	args := strings.ReplaceAll(string(line), "\x00", " ")
-	if !strings.HasSuffix(args, " --mtu=1300 --outer-mtu=1420 --df=set --no-clamp-mss=true --no-offload=true ") {
+	if !strings.HasSuffix(args, " --mtu=1300 --outer-mtu=1420 --df=set --no-clamp-mss=true --no-offload=true --spread=true ") {
 		t.Errorf("ipsecd was started as %s", args)
 	}
 	must(t, d.Stop(patience))

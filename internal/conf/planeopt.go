@@ -12,6 +12,7 @@ type PlaneOptions struct {
 	DF         string // of outer IPv4 headers: clear, copy or set
 	NoClampMSS bool
 	NoOffload  bool
+	Spread     bool
 }
 
 // Bounds of MTUs, in bytes: with less IPv4 does not work (RFC 791 section 3.2).
@@ -40,6 +41,7 @@ var planeOptions = []choice[*planeOption]{
 	}}},
 	{"no-clamp-mss", &planeOption{name: "no-clamp-mss", flag: func(o *PlaneOptions) *bool { return &o.NoClampMSS }}},
 	{"no-offload", &planeOption{name: "no-offload", flag: func(o *PlaneOptions) *bool { return &o.NoOffload }}},
+	{"spread", &planeOption{name: "spread", flag: func(o *PlaneOptions) *bool { return &o.Spread }}},
 }
 
 func (l *loader) readPlaneOptions(v view) {
@@ -92,5 +94,6 @@ func (o PlaneOptions) String() string {
 	add(o.DF != "", "df="+o.DF)
 	add(o.NoClampMSS, "no-clamp-mss")
 	add(o.NoOffload, "no-offload")
+	add(o.Spread, "spread")
 	return strings.Join(words, ", ")
 }

@@ -277,12 +277,12 @@ func TestProtocolsAndPorts(t *testing.T) {
 }
 
 func TestPlaneOptions(t *testing.T) {
-	want := conf.PlaneOptions{MTU: 1300, OuterMTU: 1400, DF: "copy", NoClampMSS: true, NoOffload: true}
-	c := load(t, edit(t, "Listen-on", "Data-plane-options= Outer-MTU=1400, df = COPY, no-clamp-mss,no_offload, mtu=1300\nListen-on"))
+	want := conf.PlaneOptions{MTU: 1300, OuterMTU: 1400, DF: "copy", NoClampMSS: true, NoOffload: true, Spread: true}
+	c := load(t, edit(t, "Listen-on", "Data-plane-options= Outer-MTU=1400, df = COPY, no-clamp-mss,no_offload, spread, mtu=1300\nListen-on"))
 	if c.General.PlaneOptions != want {
 		t.Errorf("%+v", c.General.PlaneOptions)
 	}
-	if !strings.Contains(c.String(), "options of the data plane: mtu=1300, outer-mtu=1400, df=copy, no-clamp-mss, no-offload\n") {
+	if !strings.Contains(c.String(), "options of the data plane: mtu=1300, outer-mtu=1400, df=copy, no-clamp-mss, no-offload, spread\n") {
 		t.Errorf("described as\n%s", c)
 	}
 	again := load(t, edit(t, "Listen-on", "Data-plane-options= "+want.String()+"\nListen-on"))

@@ -57,6 +57,7 @@ type Tuning struct {
 	DF         string // don't-fragment mark of outer IPv4 headers: clear, copy or set
 	NoClampMSS bool   // of TCP
 	NoOffload  bool
+	Spread     bool // fast ciphers too over all processors
 }
 
 func (o *Options) bothFamilies() bool { return o.IPv4 == o.IPv6 }

@@ -77,7 +77,7 @@ func leaveBundle[T any](all map[bundleKey]*bundle[T], sa *ipsec.SA, at ipsec.Pla
 }
 
 // linkIn tells the SAs of a bundle what is to be with a packet.
-func linkIn(b *bundle[inSA]) {
+func (p *Plane) linkIn(b *bundle[inSA]) {
 	if b == nil {
 		return
 	}
@@ -85,7 +85,7 @@ func linkIn(b *bundle[inSA]) {
 	if c := b.complete(); c != nil {
 		whole := append([]*inSA(nil), c...)
 		chain = &whole
-		if slices.ContainsFunc(c, func(sa *inSA) bool { return laborious(&sa.sa) }) {
+		if slices.ContainsFunc(c, func(sa *inSA) bool { return p.opt.laborious(&sa.sa) }) {
 			for _, sa := range c {
 				sa.order.CompareAndSwap(nil, newLine())
 			}
@@ -137,7 +137,7 @@ func (p *Plane) regroup(in *inSA, out *outSA, at ipsec.Place) error {
 	if in != nil {
 		was := in.at
 		if bundled(was) {
-			linkIn(leaveBundle(p.bundlesIn, &in.sa, was))
+			p.linkIn(leaveBundle(p.bundlesIn, &in.sa, was))
 		}
 		in.chain.Store(nil)
 		if bundled(at) {
@@ -145,13 +145,13 @@ func (p *Plane) regroup(in *inSA, out *outSA, at ipsec.Place) error {
 			if err != nil {
 				if bundled(was) {
 					back, _ := joinBundle(p.bundlesIn, &in.sa, was, in)
-					linkIn(back)
+					p.linkIn(back)
 				}
 				return err
 			}
 			in.at = at
 			in.setPlain()
-			linkIn(b)
+			p.linkIn(b)
 			return nil
 		}
 		in.at = at

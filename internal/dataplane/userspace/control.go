@@ -117,7 +117,7 @@ func (p *Plane) addIn(sa *ipsec.SA) error {
 		}
 		return fmt.Errorf("SA %s: %w", sa.ID, err)
 	}
-	linkIn(b)
+	p.linkIn(b)
 	p.ends.enter(n)
 	p.firstAH(sa.ID.Proto)
 	n.key = p.keep(sa.ID)
@@ -326,7 +326,7 @@ func (p *Plane) removeIn(sa *inSA) {
 	}
 	if bundled(sa.at) {
 		b := leaveBundle(p.bundlesIn, &sa.sa, sa.at)
-		linkIn(b)
+		p.linkIn(b)
 		p.settleIn(b)
 	}
 }

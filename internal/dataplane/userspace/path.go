@@ -57,7 +57,7 @@ func (p *Plane) measure(chain ...*outSA) {
 	shrinks, work := false, false
 	for _, sa := range chain {
 		shrinks = shrinks || sa.sa.ID.Proto == ipsec.ProtoIPComp
-		work = work || laborious(&sa.sa)
+		work = work || p.opt.laborious(&sa.sa)
 	}
 	head.shrinks.Store(shrinks)
 	if work {

@@ -77,6 +77,9 @@ type Options struct {
 	NoUDPOffload bool // Linux 7.0 to 7.1.4 break it
 	NoFilters    bool // no packet-filter rules
 	NoClampMSS   bool // TCP segment sizes stay as hosts offer them
+	// Spread lets the workers seal and open for fast ciphers too: more than one
+	// processor for one flow, for a quarter more work in all.
+	Spread bool
 
 	Log  *slog.Logger // nil: silent
 	Rand io.Reader    // for SPIs; nil: crypto/rand

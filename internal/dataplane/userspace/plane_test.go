@@ -20,11 +20,11 @@ func (noSystem) Detail() string                 { return "in memory" }
 func (noSystem) Refused() uint64                { return 0 }
 func (noSystem) Close() error                   { return nil }
 
-func site(t *testing.T, hub *netio.Hub, name string, a4, a6 string) *planetest.Site {
+func site(t *testing.T, hub *netio.Hub, name string, a4, a6 string, spread bool) *planetest.Site {
 	v4, v6 := netip.MustParseAddr(a4), netip.MustParseAddr(a6)
 	dev := tun.NewPipe(name, 1400)
 	p, err := userspace.New(userspace.Options{
-		Local: []netip.Addr{v4, v6}, Device: dev, Network: hub.Node(v4, v6), System: noSystem{},
+		Local: []netip.Addr{v4, v6}, Device: dev, Network: hub.Node(v4, v6), System: noSystem{}, Spread: spread,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -47,10 +47,15 @@ func site(t *testing.T, hub *netio.Hub, name string, a4, a6 string) *planetest.S
 	return &planetest.Site{Backend: p, Addr: v4, Addr6: v6, Put: func(b []byte) { dev.Put(b) }, Got: got}
 }
 
-func TestConformance(t *testing.T) {
+func TestConformance(t *testing.T) { conform(t, false) }
+
+// TestConformanceSpread is the same where workers seal and open for every cipher.
+func TestConformanceSpread(t *testing.T) { conform(t, true) }
+
+func conform(t *testing.T, spread bool) {
 	planetest.Run(t, func(t *testing.T) *planetest.Harness {
 		hub := netio.NewHub()
-		h := &planetest.Harness{A: site(t, hub, "a", "192.0.2.1", "2001:db8::1"), B: site(t, hub, "b", "192.0.2.2", "2001:db8::2")}
+		h := &planetest.Harness{A: site(t, hub, "a", "192.0.2.1", "2001:db8::1", spread), B: site(t, hub, "b", "192.0.2.2", "2001:db8::2", spread)}
 		var twice atomic.Bool
 		var seen atomic.Pointer[netip.AddrPort]
 		h.Twice = func(on bool) { twice.Store(on) }

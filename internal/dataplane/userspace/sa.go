@@ -94,14 +94,15 @@ type outSA struct {
 	later    *time.Timer          // of a deferred one; under Plane.mu
 }
 
-// slow tells whether a cipher is sealed by workers: all but the combined modes.
-func slow(c ipsec.Cipher) bool {
-	return c.Info().ICV == 0 && c != ipsec.CipherNull
+// slow tells whether a cipher is sealed by workers: all but the combined modes,
+// and those too when that is asked for.
+func (o *Options) slow(c ipsec.Cipher) bool {
+	return c != ipsec.CipherNull && (o.Spread || c.Info().ICV == 0)
 }
 
 // laborious tells whether an SA is work for the workers.
-func laborious(sa *ipsec.SA) bool {
-	return sa.ID.Proto == ipsec.ProtoIPComp || sa.ID.Proto == ipsec.ProtoESP && slow(sa.Cipher)
+func (o *Options) laborious(sa *ipsec.SA) bool {
+	return sa.ID.Proto == ipsec.ProtoIPComp || sa.ID.Proto == ipsec.ProtoESP && o.slow(sa.Cipher)
 }
 
 func (u *usage) init(p *Plane, sa *ipsec.SA) {
@@ -360,14 +361,14 @@ func (p *Plane) newIn(sa *ipsec.SA) (*inSA, error) {
 	}
 	n.at = sa.Bundle
 	n.setPlain()
-	if !n.plain.Load() && laborious(sa) {
+	if !n.plain.Load() && p.opt.laborious(sa) {
 		n.order.Store(newLine())
 	}
 	if sa.Encap != nil {
 		r := sa.Encap.Remote
 		n.remote.Store(&r)
 	}
-	if slow(sa.Cipher) {
+	if p.opt.slow(sa.Cipher) {
 		n.line = newLine()
 	}
 	return n, nil
@@ -402,7 +403,7 @@ func (p *Plane) newOut(sa *ipsec.SA) (*outSA, error) {
 		remote = sa.Encap.Remote
 	}
 	n.remote.Store(&remote)
-	if slow(sa.Cipher) {
+	if p.opt.slow(sa.Cipher) {
 		n.line = newLine()
 	}
 	return n, nil
