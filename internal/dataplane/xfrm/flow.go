@@ -80,7 +80,7 @@ func (p *Plane) applyFlows(changes []ipsec.FlowChange) error {
 	if err := p.checkChanges(changes); err != nil {
 		return err
 	}
-	t := turn{p: p, touched: map[*group]bool{}}
+	t := turn{p: p, known: map[*group]bool{}}
 	for i := range changes {
 		if err := t.step(&changes[i]); err != nil {
 			return t.back(err)
@@ -152,7 +152,8 @@ func (p *Plane) hasProto(what string, proto ipsec.Proto) error {
 // turn is a transaction over the SPD.
 type turn struct {
 	p       *Plane
-	touched map[*group]bool
+	touched []*group
+	known   map[*group]bool // those in touched
 	gone    []*flowEntry
 	come    []*flowEntry
 	undo    []func()
@@ -175,9 +176,7 @@ func (t *turn) step(c *ipsec.FlowChange) error {
 		return fmt.Errorf("adding flow %q: %w", f.ID, err)
 	}
 	if moved { // others have other priorities now
-		for _, g := range b.groups {
-			t.touched[g] = true
-		}
+		t.touch(slices.Collect(maps.Values(b.groups)))
 	}
 	if f.reqid, err = t.p.reqids.take(f.scope()); err != nil {
 		b.orders.drop(f.Order)
@@ -195,7 +194,10 @@ func (t *turn) step(c *ipsec.FlowChange) error {
 
 func (t *turn) touch(groups []*group) {
 	for _, g := range groups {
-		t.touched[g] = true
+		if !t.known[g] {
+			t.known[g] = true
+			t.touched = append(t.touched, g)
+		}
 	}
 }
 
@@ -248,10 +250,10 @@ func compareFlows(a, b *flowEntry) int {
 	return a.Compare(&b.Flow)
 }
 
-// groups are those that were touched, the ones that end up empty last: what
-// protects comes before what goes.
+// groups are those that were touched, in the order of the changes, the ones that
+// end up empty last: what protects comes before what goes.
 func (t *turn) groups() []*group {
-	all := slices.Collect(maps.Keys(t.touched))
+	all := slices.Clone(t.touched)
 	slices.SortStableFunc(all, func(a, b *group) int { return min(len(b.flows), 1) - min(len(a.flows), 1) })
 	return all
 }
@@ -282,7 +284,7 @@ func (t *turn) settle() {
 			p.journal.write(record{Flow: &flowRecord{Flow: f.Flow, ReqID: f.reqid, IfID: f.ifid}})
 		}
 	}
-	for g := range t.touched {
+	for _, g := range t.touched {
 		if len(g.flows) == 0 {
 			delete(p.book.groups, g.key)
 		}
