@@ -263,10 +263,21 @@ func (t *turn) back(err error) error {
 	for _, f := range slices.Backward(t.undo) {
 		f()
 	}
-	if again := t.p.refresh(t.groups(), false); again != nil {
+	again := t.p.refresh(t.groups(), false)
+	t.sweep()
+	if again != nil {
 		return errors.Join(err, fmt.Errorf("and going back: %w", again))
 	}
 	return err
+}
+
+// sweep forgets groups of which nothing is left.
+func (t *turn) sweep() {
+	for _, g := range t.touched {
+		if len(g.flows) == 0 && g.has == ([3]*wire.Policy{}) {
+			delete(t.p.book.groups, g.key)
+		}
+	}
 }
 
 // settle is the end of a transaction that went well.
@@ -284,11 +295,7 @@ func (t *turn) settle() {
 			p.journal.write(record{Flow: &flowRecord{Flow: f.Flow, ReqID: f.reqid, IfID: f.ifid}})
 		}
 	}
-	for _, g := range t.touched {
-		if len(g.flows) == 0 {
-			delete(p.book.groups, g.key)
-		}
-	}
+	t.sweep()
 }
 
 // forget ends what a flow that is gone still asked for.

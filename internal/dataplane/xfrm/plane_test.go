@@ -182,6 +182,9 @@ func TestTransactionGoesBack(t *testing.T) {
 		}
 		st, err := p.Dump(ctx, dataplane.Query{})
 		must(t, err)
+		if len(p.book.groups) != 2 || len(p.reqids.of) != 2 {
+			t.Errorf("refusal %d: %d groups and %d reqids are kept for two flows", n, len(p.book.groups), len(p.reqids.of))
+		}
 		if len(st.Flows) != 2 || st.Flows[0].Conn != "old" {
 			t.Errorf("refusal %d: flows %v", n, st.Flows)
 		}
