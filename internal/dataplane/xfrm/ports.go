@@ -41,8 +41,9 @@ type port struct {
 func (t *ports) open(p *Plane) error {
 	for _, a := range p.opt.Local {
 		s, err := openPort(netip.AddrPortFrom(a, p.opt.EncapPort))
-		if err != nil && a.IsUnspecified() && len(p.opt.Local) > 1 && errors.Is(err, unix.EAFNOSUPPORT) {
-			p.log.Info("no outer addresses of a family that this kernel does not have", "address", a)
+		// Before Linux 5.8 there is no ESP in UDP over IPv6.
+		if a.IsUnspecified() && len(p.opt.Local) > 1 && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.ENOPROTOOPT)) {
+			p.log.Info("this kernel has no ESP in UDP of one address family", "address", a, "err", err)
 			continue
 		}
 		if err != nil {

@@ -24,6 +24,10 @@
 //	deny     drops             drops                        drops
 //	bypass   lets pass         lets pass                    lets pass
 //
+// A flow that merely contains groups of hosts or the addresses of a link leaves
+// them alone, and neighbours find each other whatever two hosts protect between
+// them (spare.go): the kernel's policies see what no packet of a TUN device is.
+//
 // The SAs of a bundle are several templates of one policy, pinned by their SPIs,
 // so that two bundles are never mixed; the kernel makes one outer header for a
 // bundle of tunnels between the same ends.
