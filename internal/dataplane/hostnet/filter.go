@@ -31,6 +31,7 @@ type filter struct {
 	mark  uint32
 	ports []uint16 // of IKE and ESP in UDP, which come in clear by nature
 	fib   bool     // the kernel's filter can look up an address
+	count bool     // ... and has counters that rules share
 	made  bool     // the table and our chains are there
 	ipip  bool     // IP in IP comes in
 	gen   int      // number in the names of our chains and sets
@@ -65,15 +66,21 @@ func newFilter(dev string, mark uint32, encapPort uint16, name string) (*filter,
 		_ = nft.CloseLasting()
 		return nil, err
 	}
-	f.fib = f.canLookUp()
+	f.fib = f.can(nil, broadcast(true, expr.CmpOpNeq))
+	f.count = f.can(f.counter(), refuse())
 	return f, nil
 }
 
-// canLookUp tries it, in a table that goes in the same transaction.
-func (f *filter) canLookUp() bool {
+// can tries a rule, in a table that goes in the same transaction: small kernels
+// lack parts of the filter.
+func (f *filter) can(o *nftables.CounterObj, rule []expr.Any) bool {
 	try := f.nft.AddTable(&nftables.Table{Name: f.table.Name + "_try", Family: f.table.Family})
 	c := f.nft.AddChain(&nftables.Chain{Name: "try", Table: try})
-	f.nft.AddRule(&nftables.Rule{Table: try, Chain: c, Exprs: broadcast(true, expr.CmpOpNeq)})
+	if o != nil {
+		o.Table = try
+		f.nft.AddObj(o)
+	}
+	f.nft.AddRule(&nftables.Rule{Table: try, Chain: c, Exprs: rule})
 	f.nft.DelTable(try)
 	return f.nft.Flush() == nil
 }
@@ -95,9 +102,7 @@ func (f *filter) findOld() error {
 	if err != nil {
 		return err
 	}
-	if f.seen, err = f.counted(); err != nil {
-		return err
-	}
+	f.seen, _ = f.counted() // what cannot be read has counted nothing of ours
 	f.old = &leftover{}
 	keep := func(list *[]string, name string) {
 		var gen int
@@ -168,7 +173,9 @@ func (f *filter) lost() {
 // rule.
 func (f *filter) base(ipip bool) {
 	f.nft.AddTable(f.table)
-	f.nft.AddObj(f.counter())
+	if f.count {
+		f.nft.AddObj(f.counter())
+	}
 	input := f.chain("input", nftables.ChainHookInput, -10)
 	forward := f.chain("forward", nftables.ChainHookForward, -10)
 	post := f.chain("postrouting", nftables.ChainHookPostrouting, -150) // before addresses are translated

@@ -22,7 +22,15 @@ func refuse() []expr.Any {
 	return append([]expr.Any{&expr.Objref{Type: unix.NFT_OBJECT_COUNTER, Name: refusals}}, verdict(expr.VerdictDrop)...)
 }
 
-// counted reads the counter. 0: there is no table.
+// drops is refuse, or what a kernel without shared counters can do of it.
+func (f *filter) drops() []expr.Any {
+	if f.count {
+		return refuse()
+	}
+	return verdict(expr.VerdictDrop)
+}
+
+// counted reads the counter. 0: there is none.
 func (f *filter) counted() (uint64, error) {
 	o, err := f.nft.GetObject(f.counter())
 	if errors.Is(err, unix.ENOENT) {

@@ -302,7 +302,7 @@ func (f *filter) ask(t *kit) {
 		f.rule(c, match, accept())
 		return
 	}
-	f.rule(c, match, f.spare(&t.first), refuse())
+	f.rule(c, match, f.spare(&t.first), f.drops())
 }
 
 // tidy removes sets that nobody needs any more, when they are so many that packets

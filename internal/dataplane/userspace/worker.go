@@ -18,7 +18,7 @@ import (
 
 const (
 	jobSize  = 16
-	jobQueue = 64 // jobs that wait for a worker, in all
+	jobQueue = 256 // jobs that wait for a worker, in all
 )
 
 type job struct {
