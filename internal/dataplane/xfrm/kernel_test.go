@@ -377,6 +377,51 @@ func TestRealPort(t *testing.T) {
 	}
 }
 
+// TestRealIKE: port 500 is as free of policies as 4500, in both families.
+func TestRealIKE(t *testing.T) {
+	b := newBare(t)
+	p := b.plane(Options{})
+	for _, family := range []string{"0.0.0.0/0", "::/0"} {
+		all := netip.MustParsePrefix(family)
+		c := tunnel("deny "+family, all, all, ipsec.FlowDeny)
+		for i := range c {
+			c[i].Flow.Local, c[i].Flow.Remote = netip.Addr{}, netip.Addr{}
+		}
+		must(t, p.ApplyFlows(ctx, c))
+	}
+	for _, own := range []string{"192.0.2.1", "2001:db8::1"} {
+		at := netip.AddrPortFrom(netip.MustParseAddr(own), 500)
+		var ike, peer dataplane.IKEConn
+		must(t, b.host.Do(func() (err error) {
+			if ike, err = ListenIKE(at); err != nil {
+				return err
+			}
+			_, err = ListenIKE(at)
+			if err == nil || !errors.Is(err, unix.EADDRINUSE) {
+				t.Errorf("a second one: %v", err)
+			}
+			peer, err = ListenIKE(netip.AddrPortFrom(at.Addr(), 5000))
+			return err
+		}))
+		must(t, peer.WriteTo([]byte("aggressive"), netip.AddrPort{}, at))
+		buf := make([]byte, 100)
+		n, remote, local, err := ike.ReadFrom(buf)
+		must(t, err)
+		if string(buf[:n]) != "aggressive" || local != at || remote != peer.LocalAddr() {
+			t.Errorf("%q from %s to %s", buf[:n], remote, local)
+		}
+		must(t, ike.Keepalive(local, remote))
+		if n, from, _, err := peer.ReadFrom(buf); err != nil || n != 1 || buf[0] != keepalive || from != at {
+			t.Errorf("%x from %s, %v", buf[:n], from, err)
+		}
+		must(t, ike.Close())
+		must(t, peer.Close())
+		if _, _, _, err := ike.ReadFrom(buf); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("reading what is closed: %v", err)
+		}
+	}
+}
+
 // TestRealNeighbours: two hosts on one link that protect everything between them
 // over IPv6. Before there is an SA they have to find each other, or IKE never
 // begins.
@@ -393,7 +438,7 @@ func TestRealNeighbours(t *testing.T) {
 		lab.End{Host: hosts[0], If: "wan", Addrs: []string{addrs[0] + "/64"}},
 		lab.End{Host: hosts[1], If: "wan", Addrs: []string{addrs[1] + "/64"}},
 	))
-	var conns [2]dataplane.IKEConn
+	var conns, plain [2]dataplane.IKEConn
 	for i, h := range hosts {
 		b := bare{h, t}
 		p := b.plane(Options{})
@@ -407,6 +452,11 @@ func TestRealNeighbours(t *testing.T) {
 		c, err := p.EncapConn(ctx, netip.AddrPortFrom(netip.IPv6Unspecified(), 4500))
 		must(t, err)
 		conns[i] = c
+		must(t, h.Do(func() (err error) {
+			plain[i], err = ListenIKE(netip.AddrPortFrom(own, 500))
+			return err
+		}))
+		defer plain[i].Close()
 	}
 	got := make(chan string, 1)
 	go func() {
@@ -424,6 +474,25 @@ func TestRealNeighbours(t *testing.T) {
 			return false
 		}
 	})
+	must(t, plain[0].WriteTo([]byte("main mode"), netip.AddrPort{}, plain[1].LocalAddr()))
+	buf := make([]byte, 100)
+	if n, _, _, err := plain[1].ReadFrom(buf); err != nil || string(buf[:n]) != "main mode" {
+		t.Errorf("on port 500: %q, %v", buf[:n], err)
+	}
+	// A socket like any other does not get out.
+	must(t, hosts[0].Do(func() error {
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		_ = unix.Sendto(fd, []byte("in clear"), 0, &unix.SockaddrInet6{Port: 500, Addr: netip.MustParseAddr(addrs[1]).As16()}) // refused here or dropped there
+		return nil
+	}))
+	must(t, plain[0].WriteTo([]byte("quick mode"), netip.AddrPort{}, plain[1].LocalAddr()))
+	if n, _, _, err := plain[1].ReadFrom(buf); err != nil || string(buf[:n]) != "quick mode" {
+		t.Errorf("after what is in clear: %q, %v", buf[:n], err)
+	}
 }
 
 // TestRealProbe: what this kernel says of itself; that there is no ESP is an

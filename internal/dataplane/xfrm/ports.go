@@ -40,7 +40,7 @@ type port struct {
 // open opens the sockets, in the network namespace of this thread.
 func (t *ports) open(p *Plane) error {
 	for _, a := range p.opt.Local {
-		s, err := openPort(netip.AddrPortFrom(a, p.opt.EncapPort))
+		s, err := openPort(netip.AddrPortFrom(a, p.opt.EncapPort), takeESP)
 		// Before Linux 5.8 there is no ESP in UDP over IPv6.
 		if a.IsUnspecified() && len(p.opt.Local) > 1 && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.ENOPROTOOPT)) {
 			p.log.Info("this kernel has no ESP in UDP of one address family", "address", a, "err", err)
@@ -57,7 +57,9 @@ func (t *ports) open(p *Plane) error {
 	return nil
 }
 
-func openPort(local netip.AddrPort) (*port, error) {
+// openPort opens a socket that policies do not concern; more is what else it is
+// to do.
+func openPort(local netip.AddrPort, more func(fd int) error) (*port, error) {
 	v6 := local.Addr().Is6()
 	network := "udp4"
 	if v6 {
@@ -65,7 +67,11 @@ func openPort(local netip.AddrPort) (*port, error) {
 	}
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var inner error
-		err := c.Control(func(fd uintptr) { inner = prepare(int(fd), v6) })
+		err := c.Control(func(fd uintptr) {
+			if inner = prepare(int(fd), v6); inner == nil {
+				inner = more(int(fd))
+			}
+		})
 		return errors.Join(err, inner)
 	}}
 	c, err := lc.ListenPacket(context.Background(), network, local.String())
@@ -91,10 +97,7 @@ func prepare(fd int, v6 bool) error {
 	if err := unix.SetsockoptInt(fd, level, info, 1); err != nil {
 		return fmt.Errorf("asking for the address to which datagrams come: %w", err)
 	}
-	if err := Bypass(fd, v6); err != nil {
-		return err
-	}
-	return takeESP(fd)
+	return Bypass(fd, v6)
 }
 
 // start begins to read.
@@ -119,21 +122,42 @@ func (t *ports) close() {
 
 // read hands datagrams to those who asked for them.
 func (t *ports) read(s *port) {
-	buf, oob := make([]byte, 65536), make([]byte, 256)
+	buf := make([]byte, 65536)
 	for {
-		n, m, _, from, err := s.conn.ReadMsgUDPAddrPort(buf, oob)
+		n, remote, local, err := s.readFrom(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil || n <= markerLen || binary.BigEndian.Uint32(buf) != 0 {
 			continue // an error of ICMP's, or nothing of IKE's
 		}
-		local := s.local
-		if a, ok := destination(oob[:m]); ok {
-			local = netip.AddrPortFrom(a, local.Port())
-		}
-		t.deliver(buf[markerLen:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), local)
+		t.deliver(buf[markerLen:n], remote, local)
 	}
+}
+
+// readFrom waits for a datagram, and tells to which address it came.
+func (s *port) readFrom(b []byte) (n int, remote, local netip.AddrPort, err error) {
+	var oob [256]byte
+	n, m, _, from, err := s.conn.ReadMsgUDPAddrPort(b, oob[:])
+	if err != nil {
+		return 0, remote, local, err
+	}
+	local = s.local
+	if a, ok := destination(oob[:m]); ok {
+		local = netip.AddrPortFrom(a, local.Port())
+	}
+	return n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), local, nil
+}
+
+// writeTo sends from an address of ours, if it is given.
+func (s *port) writeTo(b []byte, local, remote netip.AddrPort) error {
+	if remote.Addr().Is4() != s.local.Addr().Is4() {
+		return fmt.Errorf("the socket on %s cannot send to %s: another address family", s.local, remote)
+	}
+	if _, _, err := s.conn.WriteMsgUDPAddrPort(b, source(local.Addr()), remote); err != nil {
+		return fmt.Errorf("sending %d bytes to %s: %w", len(b), remote, err)
+	}
+	return nil
 }
 
 // destination is the address to which a datagram came.
@@ -249,18 +273,12 @@ func (c *encapConn) Keepalive(local, remote netip.AddrPort) error {
 }
 
 func (c *encapConn) write(b []byte, local, remote netip.AddrPort) error {
-	if remote.Addr().Is4() != c.s.local.Addr().Is4() {
-		return fmt.Errorf("the socket on %s cannot send to %s: another address family", c.local, remote)
-	}
 	select {
 	case <-c.done:
 		return net.ErrClosed
 	default:
+		return c.s.writeTo(b, local, remote)
 	}
-	if _, _, err := c.s.conn.WriteMsgUDPAddrPort(b, source(local.Addr()), remote); err != nil {
-		return fmt.Errorf("sending %d bytes to %s: %w", len(b), remote, err)
-	}
-	return nil
 }
 
 // source is the control message that says from which address to send.
