@@ -72,7 +72,7 @@ func (p *Plane) adoptSAs(k *kept, there map[kernelKey]*wire.SA) (found, lost int
 			scope: scopeOf(&r.SA),
 		}
 		w := there[e.key()]
-		if w == nil || w.ReqID != e.reqid || larval(w) || p.book.keys[e.key()] != nil || p.placeFree(e, e.sa.Bundle) != nil {
+		if w == nil || w.ReqID != e.reqid || larval(w) || !sameMark(w.Mark, p.opt.Mark) || p.book.keys[e.key()] != nil || p.placeFree(e, e.sa.Bundle) != nil {
 			lost++
 			continue
 		}

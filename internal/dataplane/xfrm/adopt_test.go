@@ -135,6 +135,23 @@ func TestWithoutAJournal(t *testing.T) {
 	}
 }
 
+// TestAnotherMark: what bears another mark than now wanted is made anew.
+func TestAnotherMark(t *testing.T) {
+	k, path := newFake(), filepath.Join(t.TempDir(), "kernel.journal")
+	p, _ := keeping(t, k, path)
+	furnish(t, p)
+	p.Close()
+	p = planeOn(t, k, func(o *Options) { o.Journal, o.Mark = path, &wire.Mark{Value: 5, Mask: 0xff} })
+	if sas, policies := k.count(); sas != 0 || policies != 3 {
+		t.Errorf("%d SAs and %d policies, want the policies of two flows", sas, policies)
+	}
+	for _, w := range k.policies {
+		if !sameMark(w.Mark, p.opt.Mark) {
+			t.Errorf("mark %+v", w.Mark)
+		}
+	}
+}
+
 // TestWhileNobodyWasThere: what happened between two processes.
 func TestWhileNobodyWasThere(t *testing.T) {
 	k, path := newFake(), filepath.Join(t.TempDir(), "kernel.journal")
