@@ -71,19 +71,20 @@ func (t *table) print(w io.Writer) {
 		fmt.Fprintf(w, "%-36s %7d %9.0f %12.2f %12s %9.1f\n", r.name, r.streams, m.Mbit, m.perGbit(),
 			fmt.Sprintf("%.0f+%.0f", 100*m.CPU[0], 100*m.CPU[1]), float64(m.Resident)/(1<<20))
 	}
-	fmt.Fprintf(w, "\n%-36s %-36s %7s %7s %7s\n", "ratio of", "to", "streams", "is", "wanted")
+	fmt.Fprintf(w, "\n%-36s %-36s %7s %7s %7s %7s\n", "ratio of", "to", "streams", "by CPU", "is", "wanted")
 	for _, q := range ratios {
 		for _, r := range t.rows {
 			other := t.find(q.against, r.streams)
 			if !strings.EqualFold(r.name, q.who) || other == nil {
 				continue
 			}
-			is := r.median().Mbit / other.median().Mbit
+			mine, theirs := r.median(), other.median()
+			is := mine.Mbit / theirs.Mbit
 			note := ""
 			if is < q.want {
 				note = "  below"
 			}
-			fmt.Fprintf(w, "%-36s %-36s %7d %7.2f %7.2f%s\n", q.who, q.against, r.streams, is, q.want, note)
+			fmt.Fprintf(w, "%-36s %-36s %7d %7.2f %7.2f %7.2f%s\n", q.who, q.against, r.streams, theirs.perGbit()/mine.perGbit(), is, q.want, note)
 		}
 	}
 }
