@@ -201,7 +201,9 @@ func (k *fake) putPolicy(pid uint32, t wire.Type, data []byte) error {
 	if err != nil || w.Index != 0 && w.Index&7 != uint32(w.Dir) {
 		return unix.EINVAL
 	}
-	i := slices.IndexFunc(k.policies, func(p *wire.Policy) bool { return p.Sel == w.Sel && p.Dir == w.Dir && p.IfID == w.IfID && sameMark(p.Mark, w.Mark) })
+	i := slices.IndexFunc(k.policies, func(p *wire.Policy) bool {
+		return p.Sel == w.Sel && p.Dir == w.Dir && p.IfID == w.IfID && sameMark(p.Mark, w.Mark)
+	})
 	if i >= 0 && t == wire.NewPolicy {
 		return unix.EEXIST
 	}
