@@ -59,6 +59,9 @@ func (t FlowType) String() string {
 	return fmt.Sprintf("flow type %d", uint8(t))
 }
 
+// MayClear tells whether packets of such a flow may come and go unprotected.
+func (t FlowType) MayClear() bool { return t == FlowUse || t == FlowAcquire || t == FlowBypass }
+
 // Flow is one entry of the SPD.
 type Flow struct {
 	ID       FlowID

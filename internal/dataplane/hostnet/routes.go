@@ -11,11 +11,6 @@ import (
 // shields tells whether packets of such a flow go into the device.
 func shields(t ipsec.FlowType) bool { return t != ipsec.FlowBypass }
 
-// mayClear tells whether packets of such a flow may come and go unprotected.
-func mayClear(t ipsec.FlowType) bool {
-	return t == ipsec.FlowUse || t == ipsec.FlowAcquire || t == ipsec.FlowBypass
-}
-
 // isLocal tells whether a flow's far network has its near one in it, as
 // 0.0.0.0/0 has: what stays in the near network is not the tunnel's business.
 func isLocal(near, far netip.Prefix) bool {
@@ -51,7 +46,7 @@ func entriesOf(f *ipsec.Flow) []entry {
 		near, far, filter = far, near, filterIn
 	}
 	shields := shields(f.Type)
-	all := []entry{{at: placeOf(f, mayClear(f.Type)), realm: filter, exempt: mayClear(f.Type)}}
+	all := []entry{{at: placeOf(f, f.Type.MayClear()), realm: filter, exempt: f.Type.MayClear()}}
 	if f.Dir == ipsec.Out {
 		all = append(all, entry{at: placeOf(f, !shields), realm: routing, exempt: !shields})
 	}

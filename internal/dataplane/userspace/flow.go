@@ -288,7 +288,7 @@ func (p *Plane) translate(changes []ipsec.FlowChange) (do, undo []ipsec.Change[f
 		if err := checkFlow(&c.Flow); err != nil {
 			return nil, nil, err
 		}
-		if c.Flow.Dir == ipsec.Out && mayClear(c.Flow.Type) {
+		if c.Flow.Dir == ipsec.Out && c.Flow.Type.MayClear() {
 			if v6 := c.Flow.Selector.Dst.Addr().Is6(); v6 && p.plain[1] == nil || !v6 && p.plain[0] == nil {
 				return nil, nil, fmt.Errorf("flow %q of type %s: no socket of its family to send in clear: %w", id, c.Flow.Type, dataplane.ErrUnsupported)
 			}
@@ -304,11 +304,6 @@ func (p *Plane) translate(changes []ipsec.FlowChange) (do, undo []ipsec.Change[f
 	}
 	slices.Reverse(undo)
 	return do, undo, nil
-}
-
-// mayClear tells whether packets of such a flow may leave unprotected.
-func mayClear(t ipsec.FlowType) bool {
-	return t == ipsec.FlowUse || t == ipsec.FlowAcquire || t == ipsec.FlowBypass
 }
 
 // settle ends what flows that are gone still held. undo has them with their values.

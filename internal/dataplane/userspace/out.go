@@ -194,7 +194,7 @@ func (w *outWork) route(buf []byte, n int, now int64) ipsec.Drop {
 			clampMSS(pkt, &w.info, min(w.p.dev.MTU(), int(sa.most.Load())))
 		}
 		w.p.protect(&w.sender, sa, buf, headRoom, n, w.info.Version, now)
-	case mayClear(f.Type):
+	case f.Type.MayClear():
 		return w.addPlain(pkt)
 	default:
 		return ipsec.DropNoSA
