@@ -74,6 +74,9 @@ type Info struct {
 	OutlivesUs  bool // SAs and flows stay when we end
 	ByteExpiry  bool // sends Expire for lifetimes in bytes
 	CarriesData bool // false for null
+	// Lacks are, one text each, what it could do on another kernel or with other
+	// modules, which are named.
+	Lacks []string
 }
 
 // Query says what Dump is to list.

@@ -75,6 +75,10 @@ type Flow struct {
 	Proto    Proto // of the SA that protects it
 	Owner    Owner
 	Conn     string
+	// Interface is the if_id of the kernel's xfrm interface through which the
+	// packets go, in the clear on its inside; 0: none, they are found by Selector
+	// wherever they go.
+	Interface uint32
 	IDs
 }
 

@@ -144,6 +144,8 @@ type SA struct {
 	Conn   string // the connection's name, for people
 	Bundle Place  // the zero value: the SA stands alone
 	Comp   Comp   // of IPComp, whose SPI is a CPI
+	// Interface is that of its flow.
+	Interface uint32
 	// NATOA is for transport mode in UDP: what the ends call themselves before
 	// addresses are translated, so that checksums can be mended (RFC 3948 section
 	// 3.1.2). Invalid addresses: no such correction.

@@ -32,7 +32,7 @@ func someSA(spi ipsec.SPI) *ipsec.SA {
 		Src:    netip.MustParseAddr("2001:db8::1"),
 		Encap:  &ipsec.Encap{Local: netip.MustParseAddrPort("192.0.2.1:4500"), Remote: netip.MustParseAddrPort("[2001:db8::1]:61000")},
 		Cipher: ipsec.CipherAESGCM16, Key: []byte("0123456789abcdef"), Salt: []byte{1, 2, 3, 4},
-		KeyLen: 16, Replay: 64, ESN: true, Mode: ipsec.Transport, Owner: ipsec.OwnerIKE, IDs: ipsec.IDs{LocalID: "a.example", RemoteID: "b.example"}, Conn: "a \"name\"", Flow: "f/in", Defer: time.Second,
+		KeyLen: 16, Replay: 64, ESN: true, Mode: ipsec.Transport, Owner: ipsec.OwnerIKE, IDs: ipsec.IDs{LocalID: "a.example", RemoteID: "b.example"}, Conn: "a \"name\"", Interface: 7, Flow: "f/in", Defer: time.Second,
 		Selector: ipsec.Selector{Src: netip.MustParsePrefix("10.0.0.0/8"), Dst: netip.MustParsePrefix("0.0.0.0/0"), Proto: 6, DstPort: 80},
 		Soft:     ipsec.Lifetime{Bytes: 1 << 40, Time: time.Hour}, Hard: ipsec.Lifetime{Bytes: 1 << 60, Time: 2 * time.Hour},
 		Bundle: ipsec.Place{ID: 1<<63 + 1, Index: 1, Of: 2}, Comp: ipsec.CompDeflate,
@@ -89,7 +89,7 @@ func TestNothingIsLostOnTheWay(t *testing.T) {
 	}
 	flows := []ipsec.FlowChange{{Remove: true, Flow: ipsec.Flow{ID: "gone"}}, {Flow: ipsec.Flow{
 		ID: "there/out", Type: ipsec.FlowDeny, Selector: sa.Selector, Order: 7, Local: sa.Src, Remote: sa.ID.Dst,
-		Mode: ipsec.Transport, Proto: ipsec.ProtoAH, Owner: ipsec.OwnerManual, Conn: "x",
+		Mode: ipsec.Transport, Proto: ipsec.ProtoAH, Owner: ipsec.OwnerManual, Conn: "x", Interface: 9,
 	}}}
 	must(t, c.ApplyFlows(ctx, flows))
 	if !reflect.DeepEqual(r.flows, flows) {
