@@ -24,7 +24,7 @@ func files(t *testing.T) []*file {
 }
 
 // pure is protocol code: bytes and values in, bytes and values out.
-var pure = []string{"isakmp", "doi", "dh", "oakley", "replay", "ipsec", "esp", "ah", "ipcomp", "icv", "inet", "cast128", "skipjack", "keynote", "show", "ike"}
+var pure = []string{"isakmp", "doi", "dh", "oakley", "replay", "ipsec", "esp", "ah", "ipcomp", "icv", "inet", "cast128", "skipjack", "keynote", "keynote/key", "show", "ike"}
 
 // pureMayNotImport, with everything below them, but for net/netip.
 var pureMayNotImport = []string{"os", "net", "log", "syscall", "io/ioutil", "math/rand", "crypto/rand", "golang.org/x/sys"}
@@ -85,6 +85,7 @@ var onlyImports = map[string][]string{
 	"show":      {"dataplane", "ipsec"},
 
 	"dataplane/hostnet": {"ipsec"},
+	"keynote/key":       {},
 }
 
 func TestPackagesImportOnlyWhatTheyMay(t *testing.T) {

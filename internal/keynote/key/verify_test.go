@@ -1,0 +1,152 @@
+package key
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"testing"
+)
+
+// principals are the stored keys by the names that testdata/signatures has.
+func principals(t testing.TB) map[string]string {
+	t.Helper()
+	r, err := Public(private(t, "rsa.pem"))
+	must(t, err)
+	d, err := Public(private(t, "dsa.pem"))
+	must(t, err)
+	return map[string]string{"rsa": r, "dsa": d}
+}
+
+// signatures are those of testdata/body, made by openssl: of every algorithm, and
+// of the RSA ones OpenBSD's way, PKCS #1's and in an OCTET STRING.
+func signatures(t testing.TB) [][2]string {
+	t.Helper()
+	var all [][2]string
+	in := bufio.NewScanner(bytes.NewReader(stored(t, "signatures")))
+	for in.Scan() {
+		who, sig, _ := strings.Cut(in.Text(), " ")
+		all = append(all, [2]string{who, sig})
+	}
+	if len(all) < 10 {
+		t.Fatalf("only %d signatures", len(all))
+	}
+	return all
+}
+
+func TestSignaturesOfOpenSSLVerify(t *testing.T) {
+	body, keys := stored(t, "body"), principals(t)
+	for _, s := range signatures(t) {
+		if err := Verify(keys[s[0]], s[1], body); err != nil {
+			t.Errorf("%.40s...: %v", s[1], err)
+		}
+		if err := Verify(keys[s[0]], wrap(s[1]), append(body, '\n')); err == nil {
+			t.Errorf("%.40s... over another text verifies", s[1])
+		}
+	}
+}
+
+func TestNoBitOfASignatureMayChange(t *testing.T) {
+	body, keys := stored(t, "body"), principals(t)
+	for _, s := range signatures(t) {
+		_, scheme, err := signatureScheme(s[1])
+		must(t, err)
+		name, text, _ := strings.Cut(s[1], ":")
+		sig, err := scheme.ascii.decode(name, text)
+		must(t, err)
+		for i := range sig {
+			bent := bytes.Clone(sig)
+			bent[i] ^= 1 << (i % 8)
+			if Verify(keys[s[0]], name+":"+scheme.ascii.encode(bent), body) == nil {
+				t.Errorf("%.40s... verifies with byte %d changed", s[1], i)
+			}
+		}
+	}
+}
+
+func TestTheNameOfTheAlgorithmIsSigned(t *testing.T) {
+	body, keys := stored(t, "body"), principals(t)
+	for _, s := range signatures(t) {
+		name, bits, _ := strings.Cut(s[1], ":")
+		if err := Verify(keys[s[0]], swapCase(name)+":"+bits, body); !errors.Is(err, ErrForged) {
+			t.Errorf("%s as %s: %v", name, swapCase(name), err)
+		}
+	}
+}
+
+func swapCase(s string) string {
+	if up := strings.ToUpper(s); up != s {
+		return up
+	}
+	return strings.ToLower(s)
+}
+
+func TestWhatIsSignedVerifies(t *testing.T) {
+	body, keys := stored(t, "body"), principals(t)
+	for name, s := range schemes {
+		for _, alg := range []string{name, name + ":", strings.ToUpper(name) + ":"} {
+			who, file := "rsa", "rsa-pkcs8.pem"
+			if s.kind == dsaKey {
+				who, file = "dsa", "dsa-pkcs8.pem"
+			}
+			sig, err := Sign(rand.Reader, alg, private(t, file), body)
+			must(t, err)
+			if !strings.HasPrefix(sig, strings.TrimSuffix(alg, ":")+":") {
+				t.Errorf("a %s signature starts with %.30s", alg, sig)
+			}
+			must(t, Verify(keys[who], sig, body))
+			if err := Verify(keys[who], sig, body[1:]); !errors.Is(err, ErrForged) {
+				t.Errorf("%s over another text: %v", alg, err)
+			}
+		}
+	}
+}
+
+// OpenBSD's keynote(1) makes the same RSA signatures, bit by bit, since there is
+// nothing random in them.
+func TestRSASignaturesAreOpenBSDs(t *testing.T) {
+	body, seen := stored(t, "body"), map[string]bool{}
+	for _, s := range signatures(t) {
+		name, _, _ := strings.Cut(s[1], ":")
+		if s[0] != "rsa" || seen[name] {
+			continue
+		}
+		seen[name] = true
+		got, err := Sign(rand.Reader, name, private(t, "rsa.pem"), body)
+		must(t, err)
+		if got != s[1] {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	if len(seen) != 4 {
+		t.Errorf("only %v were compared", seen)
+	}
+}
+
+func TestVerifyRefuses(t *testing.T) {
+	keys := principals(t)
+	for _, c := range []struct{ authorizer, signature, want string }{
+		{keys["rsa"], "", "is no signature: it starts with one of"},
+		{keys["rsa"], "sig-rsa-sha512-hex:00", "is no signature"},
+		{keys["rsa"], "sig-rsa-sha1-hex:0", "odd number"},
+		{keys["rsa"], "sig-rsa-sha1-hex:zz", "'z' is no hexadecimal digit"},
+		{keys["rsa"], "sig-rsa-sha1-hex:00", "has 1 bytes, and one of this RSA key has 128"},
+		{keys["rsa"], "sig-rsa-sha1-base64:AA*A", "'*' is not base64 here (character 3"},
+		{keys["rsa"], "sig-rsa-sha1-base64:A=AA", "is not base64 here"},
+		{keys["rsa"], "sig-rsa-sha1-base64:AAA", "is the end cut off?"},
+		{keys["rsa"], "sig-dsa-sha1-hex:3000", "made with a DSA key, and the authorizer is an RSA key"},
+		{keys["dsa"], "sig-rsa-sha1-hex:3000", "made with an RSA key, and the authorizer is a DSA key"},
+		{keys["dsa"], "sig-dsa-sha1-hex:3000", "0 INTEGERs instead of 2"},
+		{keys["dsa"], "sig-dsa-sha1-hex:300602010102017f00", "1 bytes follow"},
+		{keys["dsa"], "sig-dsa-sha1-hex:3006020101020180", "negative"},
+		{keys["dsa"], "sig-dsa-sha1-hex:3006020100020100", "not the authorizer's"},
+		{"POLICY", "sig-dsa-sha1-hex:3006020100020100", "the authorizer of a signed assertion is a key"},
+		{"binary-hex:00", "sig-rsa-sha1-hex:00", "the authorizer is a binary identifier"},
+	} {
+		err := Verify(c.authorizer, c.signature, nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.30s by %.20s: %v", c.signature, c.authorizer, err)
+		}
+	}
+}
