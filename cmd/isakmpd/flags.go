@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"oakley/internal/conf"
 	"oakley/internal/daemon"
 )
 
@@ -30,7 +31,7 @@ const (
 )
 
 const usageLine = `usage: isakmpd [-46CdKnTv] [-c config] [-D class=level] [-i pidfile]
-               [-N encap-port] [-p port] [-R report]
+               [-N encap-port] [-p port] [-R report] [--data-plane name]
 "isakmpd --help" explains them
 `
 
@@ -74,6 +75,7 @@ func (f *flags) set() (fs *pflag.FlagSet, encap, port *string) {
 	fs.StringVarP(&f.opt.PIDFile, "pidfile", "i", defaultPID, "pid `file`, below "+daemon.RunDir)
 	fs.BoolVarP(&f.opt.NoPolicy, "no-policy", "K", false, "read no policy: whoever has a connection's key may use that connection")
 	fs.BoolVarP(&f.null, "no-ipsec", "n", false, "negotiate, but do not touch the IPsec stack")
+	fs.Var((*planeFlag)(&f.opt), "data-plane", "who carries the traffic, whatever the configuration says: `name` auto, kernel, ipsecd or isakmpd")
 	encap = fs.StringP("encap-port", "N", strconv.Itoa(encapPort), "UDP-encapsulation `port`")
 	port = fs.StringP("port", "p", strconv.Itoa(ikePort), "IKE `port`, 500 or above 1024")
 	fs.StringVarP(&f.opt.Report, "report", "R", defaultReport, "report `file` for SIGUSR1, below "+daemon.RunDir)
@@ -103,6 +105,20 @@ func portOf(flag, s string) (uint16, error) {
 	}
 	return uint16(n), nil
 }
+
+// planeFlag reads --data-plane.
+type planeFlag daemon.Options
+
+func (p *planeFlag) Set(s string) error {
+	which, ok := conf.ParseDataPlane(s)
+	if !ok {
+		return errors.New("expected kernel, ipsecd (our own, in a process of its own), isakmpd (our own, in this process) or auto")
+	}
+	p.DataPlane = &which
+	return nil
+}
+func (p *planeFlag) String() string { return "" }
+func (p *planeFlag) Type() string   { return "name" }
 
 // levels reads -D.
 type levels daemon.Levels

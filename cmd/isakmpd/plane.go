@@ -6,62 +6,122 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"oakley/internal/conf"
 	"oakley/internal/daemon"
 	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/ipsecd"
 	"oakley/internal/dataplane/null"
 	"oakley/internal/dataplane/userspace"
+	"oakley/internal/dataplane/xfrm"
+	"oakley/internal/launch"
 )
 
 func openNull(context.Context, daemon.PlaneOptions) (dataplane.Backend, error) {
 	return null.New(null.Options{}), nil
 }
 
-// openPlane opens the data plane that the configuration asks for: ipsecd, one
-// that runs or else one that is started here, or a data plane in this process.
+// openPlane opens the data plane that is asked for: what an ipsecd that runs has,
+// or else an ipsecd that is started here, for the kernel's IPsec or for our own;
+// or our own in this process.
 func (fl *flags) openPlane(ctx context.Context, o daemon.PlaneOptions) (dataplane.Backend, error) {
-	if o.Inside {
+	if o.Which == conf.PlaneInside {
+		complain(o, conf.PlaneInside)
 		return openUserspace(o)
 	}
-	c, err := fl.dialIPsecd(ctx)
+	c, err := fl.dialIPsecd(ctx, o.Which)
 	if err == nil {
-		fl.served = !c.Transient()
-		if o.Tuning != (daemon.Tuning{}) {
-			o.Log.Warn("Data-plane-options in [General] are for an ipsecd that isakmpd starts: the one that runs keeps those that it was started with")
-		}
-		return c, nil
+		return fl.join(c, o)
 	}
 	if !ipsecd.NotThere(err) {
 		return nil, ipsecd.Explain(ipsecd.DefaultSocket, err)
 	}
-	program, err := findIPsecd()
-	if err != nil {
-		o.Log.Warn("the data plane is inside isakmpd and ends with it", "reason", err)
-		return openUserspace(o)
+	wanted := o.Which
+	if o.Which, err = choose(o); err != nil {
+		return nil, err
 	}
-	return fl.startIPsecd(ctx, program, o)
+	program, err := launch.Find()
+	if err == nil {
+		complain(o, o.Which)
+		return fl.startIPsecd(ctx, program, o)
+	}
+	if wanted == conf.PlaneKernel {
+		return nil, fmt.Errorf("the data plane is to be the kernel, and it is ipsecd that keys the kernel: %w", err)
+	}
+	o.Log.Warn("the data plane is inside isakmpd and ends with it", "reason", err)
+	complain(o, conf.PlaneInside)
+	return openUserspace(o)
+}
+
+// choose says who is to carry the traffic where nobody does yet, and logs why.
+func choose(o daemon.PlaneOptions) (conf.DataPlane, error) {
+	if o.Which == conf.PlaneProcess {
+		return o.Which, nil
+	}
+	can, err := xfrm.Probe()
+	if err == nil {
+		err = can.Usable()
+	}
+	switch {
+	case err == nil && o.Which == conf.PlaneChoose:
+		notice(o, "the kernel has ESP, so it carries the traffic (Data-plane=ipsecd in [General] would leave it to our own stack)", "kernel", can.Kernel)
+		return conf.PlaneKernel, nil
+	case err == nil:
+		return conf.PlaneKernel, nil
+	case o.Which == conf.PlaneKernel:
+		return 0, fmt.Errorf("the data plane is to be the kernel, and the kernel cannot do it: %w; Data-plane=ipsecd is our own stack", err)
+	}
+	notice(o, "ipsecd carries the traffic, for the kernel cannot", "reason", err)
+	return conf.PlaneProcess, nil
+}
+
+func notice(o daemon.PlaneOptions, msg string, args ...any) {
+	o.Log.Log(context.Background(), daemon.LevelNotice, msg, args...)
+}
+
+// join takes the data plane of an ipsecd that runs already.
+func (fl *flags) join(c *ipsecd.Client, o daemon.PlaneOptions) (dataplane.Backend, error) {
+	if !fits(c, o.Which) {
+		has, flag := "our own stack", "kernel"
+		if c.Info().Kernel {
+			has, flag = "the kernel", "user"
+		}
+		return nil, errors.Join(fmt.Errorf("the data plane is to be %s, and the ipsecd that listens at %s has %s: stop it (\"systemctl stop ipsecd\", or \"ipsecctl -F\" for one that is there for what was keyed by hand), or start it with --plane %s",
+			o.Which, ipsecd.DefaultSocket, has, flag), c.Close())
+	}
+	fl.served = !c.Transient()
+	if o.Tuning != (conf.PlaneOptions{}) {
+		o.Log.Warn("Data-plane-options in [General] are for an ipsecd that isakmpd starts: the one that runs keeps those that it was started with")
+	}
+	return c, nil
+}
+
+func fits(c *ipsecd.Client, which conf.DataPlane) bool {
+	return which == conf.PlaneChoose || c.Info().Kernel == (which == conf.PlaneKernel)
 }
 
 // serviceTime is how long a service manager may take to start an ipsecd that ended
-// again: its unit says after one second.
+// again: its unit says after one second. So long may one take to end that is of
+// another kind and that nobody needs.
 const serviceTime = 3 * time.Second
 
 // dialIPsecd connects to an ipsecd that runs. Where one ran that we had not started,
 // it waits for the next.
-func (fl *flags) dialIPsecd(ctx context.Context) (*ipsecd.Client, error) {
+func (fl *flags) dialIPsecd(ctx context.Context, which conf.DataPlane) (*ipsecd.Client, error) {
 	end := time.Now().Add(serviceTime)
 	for {
 		c, err := ipsecd.Dial(ctx, ipsecd.DefaultSocket, ipsecd.AllEvents)
-		if err == nil || !fl.served || !ipsecd.NotThere(err) || time.Now().After(end) {
+		late := time.Now().After(end)
+		switch {
+		case err == nil && c.Transient() && !fits(c, which) && !late:
+			if err := c.Close(); err != nil {
+				return nil, err
+			}
+		case err == nil, !fl.served, !ipsecd.NotThere(err), late:
 			return c, err
 		}
 		select {
@@ -72,28 +132,13 @@ func (fl *flags) dialIPsecd(ctx context.Context) (*ipsecd.Client, error) {
 	}
 }
 
-// findIPsecd looks beside this program, then where programs are.
-func findIPsecd() (string, error) {
-	if self, err := os.Executable(); err == nil {
-		if beside := filepath.Join(filepath.Dir(self), "ipsecd"); unix.Access(beside, unix.X_OK) == nil {
-			return beside, nil
-		}
-	}
-	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
-		if path := filepath.Join(dir, "ipsecd"); filepath.IsAbs(path) && unix.Access(path, unix.X_OK) == nil {
-			return path, nil
-		}
-	}
-	return "", errors.New("there is no program ipsecd, neither beside isakmpd nor in PATH")
-}
-
-// startTime is how long ipsecd may take to listen.
-const startTime = 10 * time.Second
-
 // startIPsecd starts an ipsecd that goes on when we end, as long as it has
 // anything to keep, and connects to it.
 func (fl *flags) startIPsecd(ctx context.Context, program string, o daemon.PlaneOptions) (dataplane.Backend, error) {
-	args := []string{"--transient", "--socket", ipsecd.DefaultSocket, "--encap-port", strconv.Itoa(int(o.EncapPort))}
+	args := []string{"--encap-port", strconv.Itoa(int(o.EncapPort))}
+	if o.Which == conf.PlaneKernel {
+		args = append(args, "--plane", "kernel")
+	}
 	var addrs []string
 	for _, a := range o.Listen {
 		addrs = append(addrs, a.String())
@@ -104,64 +149,93 @@ func (fl *flags) startIPsecd(ctx context.Context, program string, o daemon.Plane
 	if !fl.foreground {
 		args = append(args, "--syslog")
 	}
-	args = append(args, tuningFlags(o.Tuning)...)
-	cmd := exec.Command(program, args...)
-	cmd.Dir, cmd.Stderr = "/", os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", program, err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	timeout := time.After(startTime)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case err := <-ended:
-			return nil, fmt.Errorf("%s did not start: %w; what it wrote says why", program, err)
-		case <-timeout:
-			return nil, fmt.Errorf("%s does not listen at %s after %v", program, ipsecd.DefaultSocket, startTime)
-		case <-time.After(10 * time.Millisecond):
-		}
-		if c, err := ipsecd.Dial(ctx, ipsecd.DefaultSocket, ipsecd.AllEvents); err == nil {
-			fl.served = false
-			return c, nil
+	for _, f := range tuning {
+		if v := f.value(&o.Tuning); v != "" && f.of(o.Which) {
+			args = append(args, "--"+f.name+"="+v)
 		}
 	}
+	c, err := launch.Start(ctx, launch.Request{
+		Program: program, Socket: ipsecd.DefaultSocket, Args: args, Stderr: os.Stderr, Events: ipsecd.AllEvents,
+	})
+	if err != nil {
+		return nil, err
+	}
+	fl.served = false
+	return c, nil
 }
 
-// tuningFlags are the flags of ipsecd(8) for the options of isakmpd.conf(5).
-func tuningFlags(t daemon.Tuning) (args []string) {
-	for _, f := range []struct {
-		flag, value string
-		given       bool
-	}{
-		{"--mtu", strconv.Itoa(t.MTU), t.MTU != 0},
-		{"--outer-mtu", strconv.Itoa(t.OuterMTU), t.OuterMTU != 0},
-		{"--df", t.DF, t.DF != ""},
-		{"--no-clamp-mss", "true", t.NoClampMSS},
-		{"--no-offload", "true", t.NoOffload},
-		{"--spread", "true", t.Spread},
-	} {
-		if f.given {
-			args = append(args, f.flag+"="+f.value)
+// tuned is a word of Data-plane-options, and the flag of ipsecd(8).
+type tuned struct {
+	name   string
+	kernel bool // of the kernel's IPsec; else of our own
+	value  func(*conf.PlaneOptions) string
+}
+
+func (t *tuned) of(which conf.DataPlane) bool { return t.kernel == (which == conf.PlaneKernel) }
+
+var tuning = []*tuned{
+	{"mtu", false, func(o *conf.PlaneOptions) string { return number(o.MTU) }},
+	{"outer-mtu", false, func(o *conf.PlaneOptions) string { return number(o.OuterMTU) }},
+	{"df", false, func(o *conf.PlaneOptions) string { return o.DF }},
+	{"no-clamp-mss", false, func(o *conf.PlaneOptions) string { return yes(o.NoClampMSS) }},
+	{"no-offload", false, func(o *conf.PlaneOptions) string { return yes(o.NoOffload) }},
+	{"spread", false, func(o *conf.PlaneOptions) string { return yes(o.Spread) }},
+	{"hold", true, func(o *conf.PlaneOptions) string { return yes(o.Hold) }},
+	{"hash", true, func(o *conf.PlaneOptions) string { return o.Hash }},
+	{"hash6", true, func(o *conf.PlaneOptions) string { return o.Hash6 }},
+	{"mark", true, func(o *conf.PlaneOptions) string { return o.Mark }},
+	{"out-mark", true, func(o *conf.PlaneOptions) string { return o.OutMark }},
+}
+
+func number(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
+
+func yes(is bool) string {
+	if !is {
+		return ""
+	}
+	return "true"
+}
+
+// complain says which options the data plane has no use for.
+func complain(o daemon.PlaneOptions, which conf.DataPlane) {
+	var idle []string
+	for _, f := range tuning {
+		if f.value(&o.Tuning) != "" && !f.of(which) {
+			idle = append(idle, f.name)
 		}
 	}
-	return args
+	if len(idle) == 0 {
+		return
+	}
+	has := "our own stack carries the traffic"
+	if which == conf.PlaneKernel {
+		has = "the kernel carries the traffic"
+	}
+	o.Log.Warn(fmt.Sprintf("%s, and knows nothing of these Data-plane-options: %s", has, strings.Join(idle, ", ")))
 }
 
 // dfs are the words for the don't-fragment mark.
 var dfs = map[string]userspace.DF{"clear": userspace.DFClear, "copy": userspace.DFCopy, "set": userspace.DFSet}
 
 func openUserspace(o daemon.PlaneOptions) (dataplane.Backend, error) {
-	no4, no6 := true, true
-	for _, a := range o.Listen {
-		no4, no6 = no4 && !a.Is4(), no6 && !a.Is6()
-	}
+	no4, no6 := families(o.Listen)
 	return userspace.New(userspace.Options{
-		EncapPort: o.EncapPort, Local: append([]netip.Addr(nil), o.Listen...), NoIPv4: no4, NoIPv6: no6, Log: o.Log,
+		EncapPort: o.EncapPort, Local: slices.Clone(o.Listen), NoIPv4: no4, NoIPv6: no6, Log: o.Log,
 		MTU: o.Tuning.MTU, OuterMTU: o.Tuning.OuterMTU, DF: dfs[o.Tuning.DF], NoClampMSS: o.Tuning.NoClampMSS,
 		NoTUNOffload: o.Tuning.NoOffload, NoUDPOffload: o.Tuning.NoOffload, Spread: o.Tuning.Spread,
 	})
+}
+
+// families tells which have no address.
+func families(addrs []netip.Addr) (no4, no6 bool) {
+	no4, no6 = true, true
+	for _, a := range addrs {
+		no4, no6 = no4 && !a.Is4(), no6 && !a.Is6()
+	}
+	return no4, no6
 }

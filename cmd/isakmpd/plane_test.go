@@ -3,10 +3,12 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
+	"oakley/internal/dataplane/xfrm"
 	"oakley/internal/lab"
 )
 
@@ -61,4 +63,37 @@ func TestDataPlaneOptions(t *testing.T) {
 	}
 	must(t, d.Stop(patience))
 	must(t, service.Stop(patience))
+}
+
+// A data plane that was forced and cannot be had is an error that says what to do;
+// the flag is stronger than the configuration.
+func TestForcedKernelWithoutESP(t *testing.T) {
+	lab.Need(t, "root", "tun")
+	if can, err := xfrm.Probe(); err == nil && can.Usable() == nil {
+		t.Log("this machine's kernel has ESP: the virtual machine's tests are for that")
+		return
+	}
+	prog, err := lab.Build("oakley/cmd/isakmpd")
+	must(t, err)
+	h, err := lab.New(t).Host("alone")
+	must(t, err)
+	conf := filepath.Join(t.TempDir(), "isakmpd.conf")
+	for _, c := range []struct{ tag, flag, want string }{
+		{"kernel", "", "the data plane is to be the kernel, and the kernel cannot do it: "},
+		{"isakmpd", "--data-plane=kernel", "the data plane is to be the kernel, and the kernel cannot do it: "},
+		{"kernel", "--data-plane=isakmpd", "data plane: userspace, "},
+		{"auto", "", "ipsecd carries the traffic, for the kernel cannot"},
+	} {
+		must(t, os.WriteFile(conf, []byte("[General]\nListen-on= 127.0.0.1\nData-plane= "+c.tag+"\n[Phase 1]\n[Phase 2]\n"), 0o600))
+		args := []string{"-d", "-K", "-c", conf}
+		if c.flag != "" {
+			args = append(args, c.flag)
+		}
+		d, err := h.Start(lab.Command{Path: prog, Args: args, Private: []string{lab.RunDir()}})
+		must(t, err)
+		if _, err = d.Log.Wait(regexp.QuoteMeta(c.want), patience); err != nil {
+			t.Errorf("Data-plane=%s %s: %v\n%s", c.tag, c.flag, err, d.Log)
+		}
+		_ = d.Stop(patience) // some have ended by themselves
+	}
 }

@@ -2,6 +2,7 @@ package conf
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -88,6 +89,10 @@ func (l *loader) connection(ref value, kind listKind) *connSection {
 	l.readConnectionPeer(cs)
 	for _, x := range v.get("Flags").items() {
 		c.ActiveOnly, _ = oneOf(l, x, "flag of a connection", []choice[bool]{{"Active-only", true}})
+	}
+	if x := v.get("XFRM-interface"); x.text != "" {
+		n, _ := l.number(x, "if_id of an xfrm interface", 1, math.MaxUint32)
+		c.Interface = uint32(n)
 	}
 	if x := v.get("Local-ID"); x.text != "" {
 		c.Local = l.net(x)

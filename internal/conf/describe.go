@@ -62,7 +62,11 @@ func (c *Config) describeGeneral(b *strings.Builder) {
 		on = []string{"every address"}
 	}
 	fmt.Fprintf(b, "listen on %s\n", strings.Join(on, ", "))
-	fmt.Fprintf(b, "data plane %s\n", c.General.DataPlane)
+	plane := c.General.DataPlane.String()
+	if c.General.DataPlane == PlaneChoose {
+		plane += ": the kernel where it has ESP, else ipsecd"
+	}
+	fmt.Fprintf(b, "data plane %s\n", plane)
 	if o := c.General.PlaneOptions.String(); o != "" {
 		fmt.Fprintf(b, "options of the data plane: %s\n", o)
 	}
@@ -138,6 +142,9 @@ func describeConnection(b *strings.Builder, c *Connection, how string) {
 	}
 	if c.NATID != nil {
 		fmt.Fprintf(b, "  behind NAT: %s\n", c.NATID)
+	}
+	if c.Interface != 0 {
+		fmt.Fprintf(b, "  xfrm interface: if_id %d\n", c.Interface)
 	}
 	if c.PFTag != "" {
 		fmt.Fprintf(b, "  tag: %s\n", c.PFTag)

@@ -49,17 +49,14 @@ func (l *loader) readGeneral() {
 	}
 }
 
-// dataPlanes are the values of Data-plane.
-var dataPlanes = map[string]DataPlane{"ipsecd": PlaneProcess, "isakmpd": PlaneInside}
-
 func (l *loader) readDataPlane(v view) {
 	x := v.get("Data-plane")
 	if x.text == "" {
 		return
 	}
-	plane, ok := dataPlanes[fold(x.text)]
+	plane, ok := ParseDataPlane(x.text)
 	if !ok {
-		l.fail(x, "write ipsecd for the data plane in a process of its own, which outlives isakmpd, or isakmpd for the one inside it", "%s is no data plane", quote(x.text))
+		l.fail(x, "write kernel for the kernel's IPsec, ipsecd for our own in a process that outlives isakmpd, isakmpd for our own inside it, or auto", "%s is no data plane", quote(x.text))
 	}
 	l.cfg.General.DataPlane = plane
 }

@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -13,6 +14,12 @@ type PlaneOptions struct {
 	NoClampMSS bool
 	NoOffload  bool
 	Spread     bool
+	// Of the kernel's IPsec alone.
+	Hold    bool   // packets that ask for an SA wait for it in the kernel
+	Hash    string // policies between IPv4 prefixes of these lengths and longer are hashed: 24/24
+	Hash6   string // the same for IPv6
+	Mark    string // value/mask that packets bear whom policies shall see
+	OutMark string // value/mask that packets get when they leave an SA
 }
 
 // Bounds of MTUs, in bytes: with less IPv4 does not work (RFC 791 section 3.2).
@@ -42,6 +49,38 @@ var planeOptions = []choice[*planeOption]{
 	{"no-clamp-mss", &planeOption{name: "no-clamp-mss", flag: func(o *PlaneOptions) *bool { return &o.NoClampMSS }}},
 	{"no-offload", &planeOption{name: "no-offload", flag: func(o *PlaneOptions) *bool { return &o.NoOffload }}},
 	{"spread", &planeOption{name: "spread", flag: func(o *PlaneOptions) *bool { return &o.Spread }}},
+	{"hold", &planeOption{name: "hold", flag: func(o *PlaneOptions) *bool { return &o.Hold }}},
+	{"hash", &planeOption{name: "hash", read: func(l *loader, o *PlaneOptions, arg value) { o.Hash = l.lengths(arg, 32) }}},
+	{"hash6", &planeOption{name: "hash6", read: func(l *loader, o *PlaneOptions, arg value) { o.Hash6 = l.lengths(arg, 128) }}},
+	{"mark", &planeOption{name: "mark", read: func(l *loader, o *PlaneOptions, arg value) { o.Mark = l.mark(arg) }}},
+	{"out-mark", &planeOption{name: "out-mark", read: func(l *loader, o *PlaneOptions, arg value) { o.OutMark = l.mark(arg) }}},
+}
+
+// lengths reads two prefix lengths, of this side and of the other.
+func (l *loader) lengths(x value, most uint64) string {
+	local, remote, ok := strings.Cut(x.text, "/")
+	a, err1 := strconv.ParseUint(local, 10, 8)
+	b, err2 := strconv.ParseUint(remote, 10, 8)
+	if !ok || err1 != nil || err2 != nil || a > most || b > most {
+		l.fail(x, "write the shortest prefix of this side and of the other, as 24/24", "%s is no pair of prefix lengths from 0 to %d", quote(x.text), most)
+		return ""
+	}
+	return strconv.FormatUint(a, 10) + "/" + strconv.FormatUint(b, 10)
+}
+
+// mark reads a packet mark and its mask, which is all bits if it is left out.
+func (l *loader) mark(x value) string {
+	v, m, masked := strings.Cut(x.text, "/")
+	if !masked {
+		m = "0xffffffff"
+	}
+	val, err1 := strconv.ParseUint(v, 0, 32)
+	mask, err2 := strconv.ParseUint(m, 0, 32)
+	if err1 != nil || err2 != nil || val&^mask != 0 {
+		l.fail(x, "write a number, or a number and the bits that count, as 0x10/0xff", "%s is no packet mark", quote(x.text))
+		return ""
+	}
+	return fmt.Sprintf("%#x/%#x", val, mask)
 }
 
 func (l *loader) readPlaneOptions(v view) {
@@ -95,5 +134,10 @@ func (o PlaneOptions) String() string {
 	add(o.NoClampMSS, "no-clamp-mss")
 	add(o.NoOffload, "no-offload")
 	add(o.Spread, "spread")
+	add(o.Hold, "hold")
+	add(o.Hash != "", "hash="+o.Hash)
+	add(o.Hash6 != "", "hash6="+o.Hash6)
+	add(o.Mark != "", "mark="+o.Mark)
+	add(o.OutMark != "", "out-mark="+o.OutMark)
 	return strings.Join(words, ", ")
 }

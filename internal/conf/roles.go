@@ -33,7 +33,7 @@ var (
 	}}
 	roleLifetime   = &role{what: "a lifetime", tags: []string{"LIFE_TYPE", "LIFE_DURATION"}}
 	roleConnection = &role{what: "an IPsec connection", tags: []string{
-		"Phase", "ISAKMP-peer", "Configuration", "Local-ID", "Remote-ID", "Flags", "PF-Tag", "NAT-ID",
+		"Phase", "ISAKMP-peer", "Configuration", "Local-ID", "Remote-ID", "Flags", "PF-Tag", "NAT-ID", "XFRM-interface",
 	}}
 	roleConfig2    = &role{what: "an IPsec configuration", tags: []string{"DOI", "EXCHANGE_TYPE", "Suites"}}
 	roleSuite      = &role{what: "an IPsec suite", names: quickSuites, example: "QM-ESP-AES-SHA-PFS-SUITE is there without a section", tags: []string{"Protocols"}}

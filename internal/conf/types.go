@@ -2,6 +2,7 @@ package conf
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"oakley/internal/diag"
@@ -62,15 +63,20 @@ type DataPlane uint8
 
 // Data planes.
 const (
-	PlaneProcess DataPlane = iota // ipsecd, a process that outlives the daemon
+	PlaneChoose  DataPlane = iota // the kernel where it has ESP, else ipsecd
+	PlaneKernel                   // the kernel's IPsec
+	PlaneProcess                  // ipsecd's own, in a process that outlives the daemon
 	PlaneInside                   // the daemon itself
 )
 
-func (p DataPlane) String() string {
-	if p == PlaneInside {
-		return "isakmpd"
-	}
-	return "ipsecd"
+var planeNames = [...]string{"auto", "kernel", "ipsecd", "isakmpd"}
+
+func (p DataPlane) String() string { return planeNames[p] }
+
+// ParseDataPlane reads the name of a data plane, case being of no matter.
+func ParseDataPlane(s string) (DataPlane, bool) {
+	i := slices.Index(planeNames[:], fold(s))
+	return DataPlane(max(i, 0)), i >= 0
 }
 
 // Listen is one entry of Listen-on: an address or an interface's name.
@@ -167,6 +173,7 @@ type Connection struct {
 	Configuration string // the name of the IPsec-configuration section
 	Suites        []Suite
 	PFTag         string // $id and $domain are still in it
+	Interface     uint32 // if_id of the xfrm interface for its traffic; 0: none
 	Pos           diag.Pos
 }
 

@@ -277,12 +277,16 @@ func TestProtocolsAndPorts(t *testing.T) {
 }
 
 func TestPlaneOptions(t *testing.T) {
-	want := conf.PlaneOptions{MTU: 1300, OuterMTU: 1400, DF: "copy", NoClampMSS: true, NoOffload: true, Spread: true}
-	c := load(t, edit(t, "Listen-on", "Data-plane-options= Outer-MTU=1400, df = COPY, no-clamp-mss,no_offload, spread, mtu=1300\nListen-on"))
+	want := conf.PlaneOptions{
+		MTU: 1300, OuterMTU: 1400, DF: "copy", NoClampMSS: true, NoOffload: true, Spread: true,
+		Hold: true, Hash: "24/16", Hash6: "64/48", Mark: "0x10/0xff", OutMark: "0x20/0xffffffff",
+	}
+	c := load(t, edit(t, "Listen-on", "Data-plane-options= Outer-MTU=1400, df = COPY, no-clamp-mss,no_offload, spread, mtu=1300,"+
+		"hold, hash=24/16, hash6=64/48, mark=16/0xff, out-mark=0x20\nListen-on"))
 	if c.General.PlaneOptions != want {
 		t.Errorf("%+v", c.General.PlaneOptions)
 	}
-	if !strings.Contains(c.String(), "options of the data plane: mtu=1300, outer-mtu=1400, df=copy, no-clamp-mss, no-offload, spread\n") {
+	if !strings.Contains(c.String(), "options of the data plane: mtu=1300, outer-mtu=1400, df=copy, no-clamp-mss, no-offload, spread, hold, hash=24/16, hash6=64/48, mark=0x10/0xff, out-mark=0x20/0xffffffff\n") {
 		t.Errorf("described as\n%s", c)
 	}
 	again := load(t, edit(t, "Listen-on", "Data-plane-options= "+want.String()+"\nListen-on"))
@@ -291,8 +295,18 @@ func TestPlaneOptions(t *testing.T) {
 	}
 }
 
+func TestInterface(t *testing.T) {
+	c := load(t, edit(t, "Phase= 2", "Phase= 2\nXFRM-interface= 4294967295"))
+	if n := c.Connections[0]; n.Interface != 1<<32-1 || !strings.Contains(c.String(), "  xfrm interface: if_id 4294967295\n") {
+		t.Errorf("%d in\n%s", n.Interface, c)
+	}
+}
+
 func TestDataPlane(t *testing.T) {
-	for text, want := range map[string]conf.DataPlane{"": conf.PlaneProcess, "Data-plane= ipsecd\n": conf.PlaneProcess, "Data-plane= ISAKMPD\n": conf.PlaneInside} {
+	for text, want := range map[string]conf.DataPlane{
+		"": conf.PlaneChoose, "Data-plane= auto\n": conf.PlaneChoose, "Data-plane= Kernel\n": conf.PlaneKernel,
+		"Data-plane= ipsecd\n": conf.PlaneProcess, "Data-plane= ISAKMPD\n": conf.PlaneInside,
+	} {
 		if c := load(t, edit(t, "Listen-on", text+"Listen-on")); c.General.DataPlane != want {
 			t.Errorf("%q: %s", text, c.General.DataPlane)
 		}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"oakley/internal/dataplane"
 	"oakley/internal/ipsec"
@@ -13,6 +14,9 @@ func (d *Daemon) announce() {
 	info := d.plane.backend().Info()
 	d.log.Notice("listening on "+d.socks.String(), fieldEvent, "listen")
 	d.log.Notice("data plane: "+planeName(info), fieldEvent, "data-plane")
+	if len(info.Lacks) > 0 {
+		d.log.Notice("the data plane has not, for want of a module or of a newer kernel: "+strings.Join(info.Lacks, ", "), fieldEvent, "data-plane")
+	}
 	if !info.CarriesData {
 		d.log.Notice("no traffic will pass: SAs are negotiated and installed nowhere")
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"oakley/internal/conf"
-	"oakley/internal/dataplane"
 	"oakley/internal/diag"
 	"oakley/internal/ike"
 	"oakley/internal/ipsec"
@@ -106,17 +105,4 @@ func (l *loaded) setLevel(x conf.LogLevel) {
 			l.debug[c] = max(l.debug[c], uint8(x.Level))
 		}
 	}
-}
-
-// fits says which connection the data plane cannot serve.
-func (l *loaded) fits(info dataplane.Info) error {
-	var errs []error
-	for _, c := range l.engine.Connections {
-		for _, s := range c.Suites {
-			if what := lacks(info, &s); what != "" {
-				errs = append(errs, fmt.Errorf("connection %s has suite %s, and the data plane %s has no %s", c.Name, s.Name, info.Name, what))
-			}
-		}
-	}
-	return errors.Join(errs...)
 }

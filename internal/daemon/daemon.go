@@ -35,6 +35,8 @@ type Options struct {
 	Host Host
 	Log  *Log
 	Rand io.Reader // safe for use by several goroutines
+	// DataPlane, if not nil, is chosen whatever the configuration says.
+	DataPlane *conf.DataPlane
 	// Plane makes the data plane. It is asked after the configuration was found
 	// good, and again when the data plane has ended under us.
 	Plane func(context.Context, PlaneOptions) (dataplane.Backend, error)
@@ -44,20 +46,9 @@ type Options struct {
 type PlaneOptions struct {
 	EncapPort uint16
 	Listen    []netip.Addr // our outer addresses; unspecified: all of the family
-	Inside    bool         // in this process, not in one of its own
-	Tuning    Tuning
+	Which     conf.DataPlane
+	Tuning    conf.PlaneOptions
 	Log       *slog.Logger
-}
-
-// Tuning is what the configuration asks of the data plane itself. What is zero is
-// left to it.
-type Tuning struct {
-	MTU        int    // of the TUN device, in bytes
-	OuterMTU   int    // the longest packet between the peers, in bytes
-	DF         string // don't-fragment mark of outer IPv4 headers: clear, copy or set
-	NoClampMSS bool   // of TCP
-	NoOffload  bool
-	Spread     bool // fast ciphers too over all processors
 }
 
 func (o *Options) bothFamilies() bool { return o.IPv4 == o.IPv6 }
@@ -154,15 +145,18 @@ func needsRoot(err error) error {
 // then on nothing that a flow protects leaves in clear.
 func (d *Daemon) openPlane(ctx context.Context) error {
 	d.wants = PlaneOptions{
-		EncapPort: d.opt.EncapPort, Listen: d.cfg.listen, Inside: d.cfg.conf.General.DataPlane == conf.PlaneInside,
-		Tuning: Tuning(d.cfg.conf.General.PlaneOptions), Log: d.log.Logger,
+		EncapPort: d.opt.EncapPort, Listen: d.cfg.listen, Which: d.cfg.conf.General.DataPlane,
+		Tuning: d.cfg.conf.General.PlaneOptions, Log: d.log.Logger,
+	}
+	if d.opt.DataPlane != nil {
+		d.wants.Which = *d.opt.DataPlane
 	}
 	b, err := d.opt.Plane(ctx, d.wants)
 	if err != nil {
 		return fmt.Errorf("the data plane cannot be opened: %w", needsRoot(err))
 	}
 	d.plane = newPlane(b, d.log, d.results.put)
-	if err := d.cfg.fits(b.Info()); err != nil {
+	if err := d.cfg.trim(b.Info()); err != nil {
 		return err
 	}
 	if b.Info().OutlivesUs {

@@ -28,7 +28,7 @@ func (t *translator) flows(c *ike.Config) []ipsec.Flow {
 			// Of two connections for the same traffic the first in the file is used.
 			Order: flowOrder + taken[sel],
 			Local: n.Peer.Local, Remote: n.Peer.Address,
-			Owner: ipsec.OwnerIKE, Conn: n.Name, IDs: identities(n.Peer),
+			Owner: ipsec.OwnerIKE, Conn: n.Name, Interface: n.Interface, IDs: identities(n.Peer),
 		}
 		f.Mode, f.Proto = protection(n)
 		taken[sel]++

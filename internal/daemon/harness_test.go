@@ -140,7 +140,7 @@ func (h *fakeHost) HoldPID(path string) (io.Closer, error) {
 	}), nil
 }
 
-func (h *fakeHost) ListenIKE(local netip.AddrPort) (dataplane.IKEConn, error) {
+func (h *fakeHost) ListenIKE(local netip.AddrPort, _ bool) (dataplane.IKEConn, error) {
 	if h.listens != nil {
 		if err := h.listens(local); err != nil {
 			return nil, err

@@ -23,8 +23,8 @@ type Host interface {
 	// holds is an error that names the process.
 	HoldPID(path string) (io.Closer, error)
 	// ListenIKE opens a UDP socket for IKE on an address and port; the address
-	// may be unspecified.
-	ListenIKE(local netip.AddrPort) (dataplane.IKEConn, error)
+	// may be unspecified. Exempt: policies of the kernel's do not concern it.
+	ListenIKE(local netip.AddrPort, exempt bool) (dataplane.IKEConn, error)
 	// InterfaceAddrs returns the addresses of a network interface.
 	InterfaceAddrs(name string) ([]netip.Prefix, error)
 	// LocalAddrs returns the addresses of all interfaces.

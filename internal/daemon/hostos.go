@@ -20,6 +20,7 @@ import (
 
 	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/userspace"
+	"oakley/internal/dataplane/xfrm"
 	"oakley/internal/netio"
 )
 
@@ -229,6 +230,9 @@ func (OS) Forwards(v6 bool) (bool, error) {
 }
 
 // ListenIKE implements Host.
-func (OS) ListenIKE(local netip.AddrPort) (dataplane.IKEConn, error) {
+func (OS) ListenIKE(local netip.AddrPort, exempt bool) (dataplane.IKEConn, error) {
+	if exempt {
+		return xfrm.ListenIKE(local)
+	}
 	return netio.ListenUDP(netio.Host{}, local, userspace.DefaultMark)
 }

@@ -39,7 +39,7 @@ func (d *Daemon) refused(err error) {
 
 // changes says what a running daemon cannot change to.
 func (d *Daemon) changes(next *loaded) error {
-	if err := next.fits(d.plane.backend().Info()); err != nil {
+	if err := next.trim(d.plane.backend().Info()); err != nil {
 		return err
 	}
 	if !slices.Equal(next.listen, d.cfg.listen) {

@@ -58,7 +58,7 @@ func (d *Daemon) openSockets(ctx context.Context, addrs []netip.Addr) (*sockets,
 
 func (d *Daemon) openOn(ctx context.Context, s *sockets, a netip.Addr) error {
 	local := netip.AddrPortFrom(a, d.opt.Port)
-	conn, err := d.host.ListenIKE(local)
+	conn, err := d.host.ListenIKE(local, d.plane.backend().Info().Kernel)
 	if err != nil {
 		return listenError(local, err)
 	}

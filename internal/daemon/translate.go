@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"oakley/internal/conf"
-	"oakley/internal/dataplane"
 	"oakley/internal/doi"
 	"oakley/internal/ike"
 	"oakley/internal/ipsec"
@@ -187,7 +186,7 @@ func (t *translator) local(p *conf.Peer) netip.Addr {
 
 // connection translates one connection, or says which feature it waits for.
 func (t *translator) connection(n *conf.Connection) (*ike.Connection, error) {
-	c := &ike.Connection{Name: n.Name, Active: n.Active, ActiveOnly: n.ActiveOnly, Local: endOf(n.Local), Remote: endOf(n.Remote)}
+	c := &ike.Connection{Name: n.Name, Active: n.Active, ActiveOnly: n.ActiveOnly, Local: endOf(n.Local), Remote: endOf(n.Remote), Interface: n.Interface}
 	refuse := func(what string) error {
 		return fmt.Errorf("connection %s (%s) needs %s, which isakmpd does not have yet: change it, or take it out of [Phase 2]", n.Name, n.Pos, what)
 	}
@@ -310,44 +309,4 @@ var protocols = map[ipsec.Proto]doi.Protocol{
 
 var ipsecProtos = map[doi.Protocol]ipsec.Proto{
 	doi.ProtoESP: ipsec.ProtoESP, doi.ProtoAH: ipsec.ProtoAH, doi.ProtoIPComp: ipsec.ProtoIPComp,
-}
-
-// lacks names what a suite needs and a data plane has not; an empty list of a
-// data plane's is everything.
-func lacks(info dataplane.Info, s *ike.Suite) string {
-	for i := range s.Protocols {
-		p := &s.Protocols[i]
-		proto := ipsecProtos[p.Proto]
-		if len(info.Protos) > 0 && !slices.Contains(info.Protos, proto) {
-			return strings.ToUpper(proto.String())
-		}
-		for k := range p.Transforms {
-			if what := lacksTransform(info, p.Proto, &p.Transforms[k]); what != "" {
-				return what
-			}
-		}
-	}
-	return ""
-}
-
-func lacksTransform(info dataplane.Info, proto doi.Protocol, t *ike.Phase2Transform) string {
-	switch {
-	case t.Mode == ipsec.Transport && !info.Transport:
-		return "transport mode"
-	case t.ESN && !info.ESN:
-		return "extended sequence numbers"
-	}
-	if proto == doi.ProtoIPComp {
-		if c := ike.CompOf(doi.IPComp(t.ID)); len(info.Comps) > 0 && !slices.Contains(info.Comps, c) {
-			return c.String()
-		}
-		return ""
-	}
-	if c := ike.CipherOf(doi.ESP(t.ID)); proto == doi.ProtoESP && len(info.Ciphers) > 0 && !slices.Contains(info.Ciphers, c) {
-		return c.String()
-	}
-	if a := ike.AuthOf(proto, t.ID, t.Auth); a != ipsec.AuthNone && len(info.Auths) > 0 && !slices.Contains(info.Auths, a) {
-		return a.String()
-	}
-	return ""
 }

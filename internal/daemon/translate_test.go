@@ -241,11 +241,46 @@ func TestADataPlaneThatLacksACipherIsNamed(t *testing.T) {
 	}
 	info.Auths = []ipsec.Auth{ipsec.AuthHMACMD5}
 	err := l.fits(info)
-	if err == nil || !strings.Contains(err.Error(), "connection tunnel has suite QM-ESP-AES-SHA2-256-PFS-GRP31-SUITE, and the data plane small has no HMAC-SHA2-256") {
+	if err == nil || !strings.Contains(err.Error(), "connection tunnel cannot be served: suite QM-ESP-AES-SHA2-256-PFS-GRP31-SUITE needs HMAC-SHA2-256, which the data plane small does not have") {
 		t.Errorf("%v", err)
 	}
 	info.Ciphers = []ipsec.Cipher{ipsec.CipherNull}
 	if err := l.fits(info); err == nil || !strings.Contains(err.Error(), "AES (CBC)") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestASuiteThatTheKernelLacksIsLeftOut: the others serve the connection, and the
+// warning names the module that is missing.
+func TestASuiteThatTheKernelLacksIsLeftOut(t *testing.T) {
+	text := strings.Replace(east.conf(), "QM-ESP-AES-SHA2-256-PFS-GRP31-SUITE", "QM-ESP-BLF-SHA-SUITE,QM-ESP-AES-SHA-SUITE", 1)
+	l := mustTranslate(t, text)
+	info := dataplane.Info{
+		Name: "kernel", Kernel: true, CarriesData: true, Transport: true,
+		Ciphers: []ipsec.Cipher{ipsec.CipherAESCBC}, Lacks: []string{ipsec.CipherBlowfish.String() + " (modules blowfish_generic)"},
+	}
+	if err := l.trim(info); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.engine.Connections[0].Suites; len(s) != 1 || s[0].Name != "QM-ESP-AES-SHA-SUITE" {
+		t.Errorf("%+v", s)
+	}
+	if w := strings.Join(l.warnings, "\n"); !strings.Contains(w, "suite QM-ESP-BLF-SHA-SUITE needs "+info.Lacks[0]+", which the data plane kernel does not have; Data-plane=ipsecd in [General] has it") {
+		t.Errorf("warnings: %s", w)
+	}
+}
+
+func TestAnXFRMInterfaceTakesTheKernel(t *testing.T) {
+	l := mustTranslate(t, strings.Replace(east.conf(), "[tunnel]", "[tunnel]\nXFRM-interface= 7", 1))
+	if l.flows[0].Interface != 7 || l.flows[1].Interface != 7 || l.engine.Connections[0].Interface != 7 {
+		t.Errorf("%+v", l.flows)
+	}
+	info := dataplane.Info{Name: "kernel", Kernel: true, CarriesData: true}
+	if err := l.fits(info); err != nil {
+		t.Error(err)
+	}
+	info.Kernel = false
+	if err := l.fits(info); err == nil || !strings.Contains(err.Error(), "Data-plane=kernel") {
 		t.Errorf("%v", err)
 	}
 }
@@ -267,12 +302,12 @@ func TestBundlesComeInTheOrderInWhichTheyAreApplied(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	lacking := dataplane.Info{Name: "small", Protos: []ipsec.Proto{ipsec.ProtoESP, ipsec.ProtoAH}}
-	if err := l.fits(lacking); err == nil || !strings.Contains(err.Error(), "small has no IPCOMP") {
+	if err := l.fits(lacking); err == nil || !strings.Contains(err.Error(), "needs IPCOMP, which the data plane small does not have") {
 		t.Errorf("%v", err)
 	}
 	lacking.Protos = nil
 	lacking.Ciphers, lacking.Auths = []ipsec.Cipher{ipsec.CipherAESCBC}, []ipsec.Auth{ipsec.AuthHMACMD5}
-	if err := l.fits(lacking); err == nil || !strings.Contains(err.Error(), "small has no HMAC-SHA1") {
+	if err := l.fits(lacking); err == nil || !strings.Contains(err.Error(), "needs HMAC-SHA1, which the data plane small does not have") {
 		t.Errorf("%v", err)
 	}
 }

@@ -74,6 +74,7 @@ type Info struct {
 	OutlivesUs  bool // SAs and flows stay when we end
 	ByteExpiry  bool // sends Expire for lifetimes in bytes
 	CarriesData bool // false for null
+	Kernel      bool // it is the kernel, whose policies see our own sockets too
 	// Lacks are, one text each, what it could do on another kernel or with other
 	// modules, which are named.
 	Lacks []string

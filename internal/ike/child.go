@@ -67,7 +67,7 @@ func (q *quick) makeSA(e *Engine, c *chosenSA, dir ipsec.Direction) *ipsec.SA {
 	sa := &ipsec.SA{
 		Mode: c.offer.mode, Cipher: c.cipher, Auth: c.auth, Comp: c.comp, Replay: c.replay, ESN: c.offer.esn,
 		Owner: ipsec.OwnerIKE, Conn: name, Flow: flowOf(name, dir),
-		IDs: p.ids,
+		Interface: q.cs.conn.Interface, IDs: p.ids,
 	}
 	sa.Hard, sa.Soft = q.limits(e, c)
 	spi := q.spis[c.proto]

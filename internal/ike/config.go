@@ -108,6 +108,7 @@ type Connection struct {
 	ActiveOnly    bool // do not accept it from the peer
 	Local, Remote Net
 	Suites        []Suite
+	Interface     uint32 // xfrm interface of its SAs and flows; 0: none
 }
 
 // Net is one end of a connection's traffic. The zero Prefix stands for the

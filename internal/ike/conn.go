@@ -301,7 +301,7 @@ func (cs *connState) flows(q *quick) []ipsec.FlowChange {
 	f := ipsec.Flow{
 		Type: ipsec.FlowRequire, Local: q.p.local.Addr(), Remote: q.p.remote.Addr(), Mode: q.chosen.sas[0].offer.mode,
 		Proto: ipProtos[q.chosen.sas[0].proto], Owner: ipsec.OwnerIKE, Conn: cs.conn.Name,
-		IDs: q.p.ids,
+		Interface: cs.conn.Interface, IDs: q.p.ids,
 	}
 	out, in := f, f
 	out.ID, out.Dir, out.Selector = flowOf(cs.conn.Name, ipsec.Out), ipsec.Out, sel

@@ -87,8 +87,13 @@ func (p *Client) greet(ctx context.Context, want Events) error {
 		return fmt.Errorf("it speaks version %d, this is version %d: are client and server of one release?", a.Version, version)
 	}
 	p.info, p.transient = *a.Info, a.Transient
-	p.info.Detail = fmt.Sprintf("process at %s: %s, %s", p.path, p.info.Name, p.info.Detail)
-	p.info.Name, p.info.OutlivesUs = "ipsecd", true
+	p.info.OutlivesUs = true
+	if p.info.Kernel {
+		p.info.Detail = fmt.Sprintf("%s, keyed by the process at %s", p.info.Detail, p.path)
+	} else {
+		p.info.Detail = fmt.Sprintf("process at %s: %s, %s", p.path, p.info.Name, p.info.Detail)
+		p.info.Name = "ipsecd"
+	}
 	if want == NoEvents {
 		return nil
 	}

@@ -49,7 +49,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -234,9 +233,6 @@ func (p *Plane) open() (err error) {
 	if err := p.adopt(); err != nil {
 		return err
 	}
-	for _, what := range p.can.Lacks {
-		p.log.Info("this kernel does not have it", "what", what)
-	}
 	p.wg.Go(func() { p.listen(asks) })
 	p.wg.Go(func() { p.listen(tables) })
 	p.ports.start(p)
@@ -297,17 +293,9 @@ func (p *Plane) Info() dataplane.Info {
 	if p.opt.Journal == "" {
 		detail += ", nothing is kept for a restart"
 	}
-	if len(p.can.Lacks) > 0 {
-		names := make([]string, 0, len(p.can.Lacks))
-		for _, l := range p.can.Lacks {
-			name, _, _ := strings.Cut(l, " (")
-			names = append(names, name)
-		}
-		detail += ", without " + strings.Join(names, ", ")
-	}
 	i := dataplane.Info{
 		Name: "kernel", Detail: detail, Ciphers: p.can.Ciphers, Auths: p.can.Auths, Protos: p.can.Protos,
-		Transport: true, ESN: p.can.ESN, UDPEncap: true, OutlivesUs: true, ByteExpiry: true, CarriesData: true,
+		Transport: true, ESN: p.can.ESN, UDPEncap: true, OutlivesUs: true, ByteExpiry: true, CarriesData: true, Kernel: true,
 	}
 	if slices.Contains(p.can.Protos, ipsec.ProtoIPComp) {
 		i.Comps = []ipsec.Comp{ipsec.CompDeflate}
