@@ -23,13 +23,13 @@ func TestFlagsReachTheDataPlane(t *testing.T) {
 		NoFilters: true, NoTUNOffload: true, NoUDPOffload: true,
 		Local: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")},
 	}
-	if !reflect.DeepEqual(f.plane, want) {
-		t.Errorf("%+v\nwant %+v", f.plane, want)
+	if !reflect.DeepEqual(f.own, want) {
+		t.Errorf("%+v\nwant %+v", f.own, want)
 	}
 	for word, df := range dfWords {
 		f, err := parseFlags([]string{"--df", word}, io.Discard)
-		if err != nil || f.plane.DF != df {
-			t.Errorf("--df %s: %v, %v", word, f.plane.DF, err)
+		if err != nil || f.own.DF != df {
+			t.Errorf("--df %s: %v, %v", word, f.own.DF, err)
 		}
 	}
 }

@@ -1,7 +1,7 @@
-// Ipsecd is the user-space IPsec stack as a process of its own: it owns the TUN
-// device, the raw sockets and the port of UDP encapsulation, keeps SAs and flows
-// while the daemons that negotiate come and go, and takes its orders from a
-// socket.
+// Ipsecd carries the traffic, as a process of its own: it keeps SAs and flows and
+// the port of UDP encapsulation while the daemons that negotiate come and go, and
+// takes its orders from a socket. It is an IPsec stack itself, with a TUN device
+// and raw sockets, or stands before the kernel's.
 package main
 
 import (
@@ -19,7 +19,6 @@ import (
 	"oakley/internal/daemon"
 	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/ipsecd"
-	"oakley/internal/dataplane/userspace"
 )
 
 // Exit codes.
@@ -79,10 +78,9 @@ func serve(fl *flags, log *daemon.Log) (err error) {
 		return err
 	}
 	defer l.Close()
-	fl.plane.Log = log.Logger
-	plane, err := userspace.New(fl.plane)
+	plane, err := openPlane(fl, log)
 	if err != nil {
-		return fmt.Errorf("the data plane cannot be opened: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, plane.Close()) }()
 	if err := who.folder(); err != nil {
@@ -113,15 +111,15 @@ func serve(fl *flags, log *daemon.Log) (err error) {
 				writeReport(fl.report, plane, s, log)
 				continue
 			}
-			return stop(l, plane, s)
+			return stop(fl, l, plane, s, log)
 		case err := <-served:
-			return errors.Join(err, stop(l, plane, s))
+			return errors.Join(err, stop(fl, l, plane, s, log))
 		case <-s.Left():
 		case <-tick.C:
 		}
 		if fl.transient && idle(plane, s) {
 			log.Notice("nobody needs ipsecd any more")
-			return stop(l, plane, s)
+			return stop(fl, l, plane, s, log)
 		}
 	}
 }
@@ -138,8 +136,15 @@ func idle(b dataplane.Backend, s *ipsecd.Server) bool {
 	return err == nil && empty
 }
 
-func stop(l io.Closer, plane *userspace.Plane, s *ipsecd.Server) error {
+// stop ends everything. What the kernel carries it goes on carrying: ipsecd may
+// be replaced under traffic.
+func stop(fl *flags, l io.Closer, plane dataplane.Backend, s *ipsecd.Server, log *daemon.Log) error {
 	_ = l.Close()
+	if fl.kind == kernel {
+		if empty, err := ipsecd.Empty(context.Background(), plane); err != nil || !empty {
+			log.Notice("SAs and flows stay in the kernel; the next ipsecd takes them over")
+		}
+	}
 	err := plane.Close()
 	s.Close()
 	return err

@@ -6,11 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,17 +18,23 @@ import (
 	"oakley/internal/ipsec"
 )
 
-// journal is the file of what the kernel does not store. Each line is a record
-// in JSON; later ones replace earlier ones of the same name. There are no keys
-// in it: the kernel has them. A line is written with one call and never waits
-// for the disk, so that it outlives the process; the kernel's tables do not
-// outlive the machine either.
+// journal is what the kernel does not store. Each line of a file is a record in
+// JSON; later ones replace earlier ones of the same name. There are no keys in
+// it: the kernel has them. A line is written with one call and never waits for
+// the disk, so that it outlives the process; the kernel's tables do not outlive
+// the machine either.
+//
+// There are two files, of which one counts: when that one has become long, what
+// is goes into the other as a whole, between two marks, and counts from then on.
+// Both are opened once: who has given up the rights to open them can go on.
 type journal struct {
 	log   *slog.Logger
 	path  string
-	file  *os.File
-	lines int // in the file
-	most  int // lines before what was is left out
+	files [2]*os.File
+	at    int    // the one that counts
+	turn  uint64 // how often they have changed
+	lines int    // in the file
+	most  int    // lines before what was is left out
 	live  func() []record
 	fails bool // said already
 }
@@ -41,6 +47,8 @@ type record struct {
 	DelFlow ipsec.FlowID  `json:",omitempty"`
 	Off     []ipsec.Proto `json:",omitempty"`
 	ByHand  bool          `json:",omitempty"` // AH was switched by hand; with Off
+	Begin   uint64        `json:",omitempty"` // of what is, with its number
+	End     uint64        `json:",omitempty"` // the same number: the file counts
 }
 
 type saRecord struct {
@@ -67,58 +75,113 @@ type kept struct {
 	off    []ipsec.Proto
 	byHand bool
 	isOff  bool // off and byHand were written
+
+	begun, whole uint64 // numbers of Begin and End
+	lines        int
 }
 
 const maxLine = 1 << 20
 
-// openJournal reads what a file says and goes on writing it. Only one process at
-// a time has it.
-func openJournal(path string, log *slog.Logger) (*journal, *kept, error) {
-	j := &journal{log: log, path: path}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, nil, fmt.Errorf("the folder of the file in which flows and SAs are kept: %w", err)
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, nil, fmt.Errorf("the file in which flows and SAs are kept: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, nil, fmt.Errorf("%s: another process has it, and with it the kernel's IPsec: %w", path, err)
-	}
-	// Who was here before may have put another file in its place meanwhile.
-	mine, err := f.Stat()
-	if err == nil {
-		if now, e := os.Stat(path); e != nil || !os.SameFile(mine, now) {
-			err = errors.New("it was replaced just now; try again")
+// openJournal reads what the files say and goes on writing one. Only one process
+// at a time has them.
+func openJournal(path string, log *slog.Logger) (j *journal, k *kept, err error) {
+	j = &journal{log: log, path: path}
+	for i := range j.files {
+		if j.files[i], err = openPrivate(j.name(i)); err != nil {
+			j.close()
+			return nil, nil, fmt.Errorf("the file in which flows and SAs are kept: %w", err)
+		}
+		if err := unix.Flock(int(j.files[i].Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			j.close()
+			return nil, nil, fmt.Errorf("%s: another process has it, and with it the kernel's IPsec: %w", path, err)
 		}
 	}
-	if err != nil {
-		f.Close()
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	a, b := j.read(0), j.read(1)
+	if j.at, k = 1, b; a.later(b) {
+		j.at, k = 0, a
 	}
-	j.file = f
-	return j, j.read(), nil
+	j.turn, j.lines = max(a.begun, b.begun), k.lines
+	return j, k, nil
+}
+
+// name is that of one of the files.
+func (j *journal) name(i int) string {
+	if i == 0 {
+		return j.path
+	}
+	return j.path + ".2"
+}
+
+// openPrivate opens a file that nobody but us writes, or makes it: what it says
+// becomes SAs and policies.
+func openPrivate(path string) (*os.File, error) {
+	dir, err := os.OpenFile(filepath.Dir(path), os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir.Name(), err)
+	}
+	us := uint32(os.Geteuid())
+	if st.Uid != 0 && st.Uid != us || st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0 {
+		return nil, fmt.Errorf("%s: others may put files into this folder (user %d, mode %04o): choose one of root's", dir.Name(), st.Uid, st.Mode&0o7777)
+	}
+	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_APPEND | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	fd, err := unix.Openat(int(dir.Fd()), filepath.Base(path), flags, 0o600)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, fmt.Errorf("%s is a symbolic link, which is not followed: remove it", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	err = unix.Fstat(fd, &st)
+	switch {
+	case err != nil:
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		err = errors.New("expected a file: remove it")
+	case st.Uid != us || st.Mode&0o022 != 0 || st.Nlink != 1:
+		err = fmt.Errorf("user %d, mode %04o, %d names: others may have written it; expected user %d, mode 0600 and one name: remove it", st.Uid, st.Mode&0o7777, st.Nlink, us)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // read takes all lines that make sense. The last one may be half of one.
-func (j *journal) read() *kept {
+func (j *journal) read(i int) *kept {
 	k := &kept{sas: map[ipsec.SAID]*saRecord{}, flows: map[ipsec.FlowID]*flowRecord{}}
-	lines := bufio.NewScanner(j.file)
+	lines := bufio.NewScanner(j.files[i])
 	lines.Buffer(make([]byte, 0, 64<<10), maxLine)
 	for lines.Scan() {
-		j.lines++
+		k.lines++
 		var r record
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-			j.log.Warn("a line of the file in which flows and SAs are kept is left out", "file", j.path, "line", j.lines, "err", err)
+			j.log.Warn("a line of the file in which flows and SAs are kept is left out", "file", j.name(i), "line", k.lines, "err", err)
 			continue
 		}
 		k.add(&r)
 	}
 	if err := lines.Err(); err != nil {
-		j.log.Warn("the end of the file in which flows and SAs are kept is left out", "file", j.path, "line", j.lines+1, "err", err)
+		j.log.Warn("the end of the file in which flows and SAs are kept is left out", "file", j.name(i), "line", k.lines+1, "err", err)
 	}
 	return k
+}
+
+// later tells whether k counts, and not o: a file in which what is was not
+// written to the end is what a process was killed over.
+func (k *kept) later(o *kept) bool {
+	kw, ow := k.whole == k.begun && k.lines > 0, o.whole == o.begun && o.lines > 0
+	if kw != ow {
+		return kw
+	}
+	if k.begun != o.begun {
+		return k.begun > o.begun
+	}
+	return k.lines > o.lines
 }
 
 func (k *kept) add(r *record) {
@@ -134,6 +197,10 @@ func (k *kept) add(r *record) {
 		k.flows[r.Flow.Flow.ID] = r.Flow
 	case r.DelFlow != "":
 		delete(k.flows, r.DelFlow)
+	case r.Begin != 0:
+		k.begun = r.Begin
+	case r.End != 0:
+		k.whole = r.End
 	default:
 		k.off, k.byHand, k.isOff = r.Off, r.ByHand, true
 	}
@@ -154,7 +221,7 @@ func (j *journal) write(r record) {
 	}
 	line, err := json.Marshal(&r)
 	if err == nil {
-		_, err = j.file.Write(append(line, '\n'))
+		_, err = j.files[j.at].Write(append(line, '\n'))
 	}
 	j.lines++
 	j.failed(err)
@@ -171,9 +238,10 @@ func (j *journal) failed(err error) {
 	}
 }
 
-// rewrite puts a file in place that has what is, and not what was.
+// rewrite writes what is into the other file, without what was.
 func (j *journal) rewrite(all []record) {
 	var b bytes.Buffer
+	all = slices.Concat([]record{{Begin: j.turn + 1}}, all, []record{{End: j.turn + 1}})
 	for i := range all {
 		line, err := json.Marshal(&all[i])
 		if err != nil {
@@ -183,45 +251,30 @@ func (j *journal) rewrite(all []record) {
 		b.Write(line)
 		b.WriteByte('\n')
 	}
-	next := j.path + ".new"
-	err := j.replace(next, b.Bytes())
+	was, next := j.files[j.at], j.files[1-j.at]
+	err := next.Truncate(0)
+	if err == nil {
+		_, err = next.Write(b.Bytes())
+	}
 	if err != nil {
-		_ = os.Remove(next)
+		_ = next.Truncate(0)
 		j.most = 2 * j.lines // not at every line, while the disk is full
-	} else {
-		j.lines = len(all)
-		j.most = 3*j.lines + 1000
+		j.failed(err)
+		return
 	}
-	j.failed(err)
-}
-
-func (j *journal) replace(next string, data []byte) error {
-	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(next, os.O_RDWR|os.O_CREATE|os.O_APPEND|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		f.Close()
-		return err
-	}
-	if err := os.Rename(next, j.path); err != nil {
-		f.Close()
-		return err
-	}
-	j.file.Close()
-	j.file = f
-	return nil
+	j.at, j.turn = 1-j.at, j.turn+1
+	j.lines = len(all)
+	j.most = 3*j.lines + 1000
+	j.failed(was.Truncate(0)) // it counts no more, and takes room
 }
 
 func (j *journal) close() {
-	if j != nil && j.file != nil {
-		j.file.Close()
+	if j == nil {
+		return
+	}
+	for _, f := range j.files {
+		if f != nil {
+			f.Close()
+		}
 	}
 }

@@ -60,7 +60,7 @@ func live(t *testing.T, k *fake, p *Plane, n int) (dead bool) {
 	t.Helper()
 	defer func() {
 		if _, dead = recover().(killed); dead {
-			p.journal.file.Close() // as the kernel does
+			p.journal.close() // as the kernel does
 		}
 	}()
 	k.refuse = func(wire.Type, []byte) error {

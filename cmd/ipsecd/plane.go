@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"oakley/internal/daemon"
+	"oakley/internal/dataplane"
+	"oakley/internal/dataplane/userspace"
+	"oakley/internal/dataplane/xfrm"
+)
+
+// openPlane opens the data plane that the flags ask for, with the rights of
+// root: what happens later is done with fewer.
+func openPlane(fl *flags, log *daemon.Log) (dataplane.Backend, error) {
+	which, err := choose(fl, xfrm.Probe, log)
+	if err != nil {
+		return nil, err
+	}
+	fl.kind = which
+	if which == own {
+		fl.own.Log = log.Logger
+		b, err := userspace.New(fl.own)
+		if err != nil {
+			return nil, fmt.Errorf("the data plane cannot be opened: %w", err)
+		}
+		return b, nil
+	}
+	fl.kernel.Log = log.Logger
+	b, err := xfrm.New(fl.kernel)
+	if err != nil {
+		return nil, fmt.Errorf("the kernel's IPsec cannot be used: %w", err)
+	}
+	if lacks := b.Info().Lacks; len(lacks) > 0 {
+		log.Notice("this kernel's IPsec has less than ipsecd's own", "lacks", strings.Join(lacks, "; "))
+	}
+	return b, nil
+}
+
+// choose is which plane it is to be, own or kernel. Probe is asked once: what it
+// told is what the kernel's plane goes by.
+func choose(fl *flags, probe func() (*xfrm.Abilities, error), log *daemon.Log) (kind, error) {
+	if fl.kind == own {
+		return own, nil
+	}
+	can, err := probe()
+	if err == nil {
+		err = can.Usable()
+	}
+	fl.kernel.Abilities = can
+	if fl.kind == kernel {
+		if err != nil {
+			return kernel, fmt.Errorf("the kernel's IPsec cannot be used: %w", err)
+		}
+		return kernel, nil
+	}
+	which, other, why := kernel, own, "this kernel has ESP"
+	if err != nil {
+		which, other, why = own, kernel, err.Error()
+	}
+	args := []any{"plane", which.String(), "why", why}
+	if unused := fl.given[other]; len(unused) > 0 {
+		args = append(args, "of no account then", strings.Join(unused, ", "))
+	}
+	log.Notice("data plane chosen", args...)
+	return which, nil
+}
