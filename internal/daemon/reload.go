@@ -76,7 +76,7 @@ func (d *Daemon) resolveAgain() {
 		return
 	}
 	next, err := d.translate(d.cfg.conf)
-	if err != nil || next.homeless {
+	if err != nil || next.homeless || next.trim(d.plane.backend().Info()) != nil {
 		return
 	}
 	d.adopt(next, "the addresses towards all peers are known now")

@@ -337,14 +337,45 @@ func (c *candidate) proposal() PolicyProposal {
 		sa := &c.sas[i]
 		p.Protocols = append(p.Protocols, PolicyProtocol{
 			Proto: sa.proto, ID: sa.offer.id, Mode: sa.offered, Auth: sa.offer.auth, KeyBits: sa.keyLen * 8,
-			Seconds: sa.offer.life.seconds, Kilobytes: sa.offer.life.kilobytes,
+			Seconds: sa.offer.life.seconds, Kilobytes: sa.offer.life.kilobytes, UDP: sa.offer.udp,
 		})
 	}
 	return p
 }
 
-// suiteProposal puts one of our own suites to the policy: the first transforms
-// that are offered.
+// ways are the ways in which the peer can choose from a suite of ours: one usable
+// transform of each protocol.
+func (s *Suite) ways(t terms) []Suite {
+	ways := []Suite{{Name: s.Name}}
+	for i := range s.Protocols {
+		var longer []Suite
+		for _, w := range ways {
+			for _, x := range s.Protocols[i].usable(t) {
+				p := s.Protocols[i]
+				p.Transforms = []Phase2Transform{x}
+				longer = append(longer, Suite{Name: s.Name, Protocols: append(slices.Clip(w.Protocols), p)})
+			}
+		}
+		ways = longer[:min(len(longer), maxProposals)]
+	}
+	return ways
+}
+
+// permitted is what the policy leaves of a suite: the whole of it, or, each as an
+// offer of its own, the ways that are allowed.
+func permitted(s Suite, ways []Suite, allow []bool) (left []Suite) {
+	for i := range ways {
+		if allow[i] {
+			left = append(left, ways[i])
+		}
+	}
+	if len(left) == len(ways) && len(ways) < maxProposals {
+		return []Suite{s}
+	}
+	return left
+}
+
+// suiteProposal puts one way of choosing from our own suites to the policy.
 func suiteProposal(s *Suite, terms terms) PolicyProposal {
 	var p PolicyProposal
 	for _, proto := range inwardsOut {
@@ -356,7 +387,7 @@ func suiteProposal(s *Suite, terms terms) PolicyProposal {
 		p.PFS = max(p.PFS, t.Group)
 		p.Protocols = append(p.Protocols, PolicyProtocol{
 			Proto: proto, ID: t.ID, Mode: t.Mode, Auth: t.Auth, KeyBits: int(t.KeyLength.Offer),
-			Seconds: t.Seconds.Offer, Kilobytes: t.Kilobytes.Offer,
+			Seconds: t.Seconds.Offer, Kilobytes: t.Kilobytes.Offer, UDP: terms.udp,
 		})
 	}
 	return p

@@ -6,6 +6,7 @@ import (
 	"oakley/internal/dh"
 	"oakley/internal/doi"
 	"oakley/internal/ipsec"
+	"oakley/internal/isakmp"
 )
 
 // Input is one thing that happened. The engine keeps no reference to a
@@ -170,6 +171,15 @@ type QueryPolicy struct {
 	RemoteID  string
 	Selector  ipsec.Selector // source is ours
 	Proposals []PolicyProposal
+
+	// Who the peer is, by phase 1.
+	Exchange doi.Exchange   // of phase 1
+	Group    doi.Group      // of phase 1
+	Auth     doi.AuthMethod // how the peer proved who it is
+	Key      []byte         // the pre-shared key with which it did, if it did so
+	Identity isakmp.ID      // the peer's, as it was authenticated
+	// The two ends of the traffic, as quick mode names them.
+	Here, There Net
 }
 
 // PolicyProposal is one proposal of a quick mode: all of its protocols.
@@ -187,6 +197,7 @@ type PolicyProtocol struct {
 	KeyBits   int
 	Seconds   uint64
 	Kilobytes uint64
+	UDP       bool // in UDP, because of NAT
 }
 
 // EndAcquire answers Acquire: nil when SAs are live.

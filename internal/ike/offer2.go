@@ -8,22 +8,20 @@ import (
 	"oakley/internal/isakmp"
 )
 
-// offerPhase2 is our SA payload: a proposal for each allowed suite, with our
-// SPI for each protocol.
-func offerPhase2(conn *Connection, allowed []bool, spis map[doi.Protocol][4]byte, t terms) *isakmp.SA {
+// maxProposals is how many proposals can be numbered (RFC 2408 section 3.5).
+const maxProposals = 255
+
+// offerPhase2 is our SA payload: a proposal for each suite, with our SPI for each
+// protocol.
+func offerPhase2(suites []Suite, spis map[doi.Protocol][4]byte, t terms) *isakmp.SA {
 	sa := &isakmp.SA{DOI: doi.IPsec, Situation: doi.SituationIdentityOnly}
-	number := uint8(0)
-	for i := range conn.Suites {
-		if !allowed[i] {
-			continue
-		}
-		number++
+	for i := range suites[:min(len(suites), maxProposals)] {
 		for _, proto := range inwardsOut {
-			p := conn.Suites[i].protocol(proto)
+			p := suites[i].protocol(proto)
 			if p == nil {
 				continue
 			}
-			w := isakmp.Proposal{Number: number, Protocol: proto, SPI: wireSPI(proto, spis[proto])}
+			w := isakmp.Proposal{Number: uint8(i + 1), Protocol: proto, SPI: wireSPI(proto, spis[proto])}
 			for k, x := range p.usable(t) {
 				w.Transforms = append(w.Transforms, x.wire(proto, uint8(k+1), t.udp))
 			}
@@ -139,9 +137,5 @@ func offeredAs(own *isakmp.Proposal, t *isakmp.Transform) bool {
 
 // describeSuites is our column of a failed quick mode.
 func describeSuites(conn *Connection, udp bool) []string {
-	allowed := make([]bool, len(conn.Suites))
-	for i := range allowed {
-		allowed[i] = true
-	}
-	return describeSA(offerPhase2(conn, allowed, nil, terms{udp: udp, private: true}))
+	return describeSA(offerPhase2(conn.Suites, nil, terms{udp: udp, private: true}))
 }

@@ -104,6 +104,16 @@ func (p *phase1) pair() cookiePair { return cookiePair{p.icky, p.rcky} }
 
 func (p *phase1) cookies() string { return p.icky.String() + ":" + p.rcky.String() }
 
+// identity is the peer's, as it was authenticated, without protocol and port,
+// which say nothing in phase 1.
+func (p *phase1) identity() isakmp.ID {
+	const fixed = 4 // type, protocol and port
+	if len(p.idBody) < fixed {
+		return isakmp.ID{}
+	}
+	return isakmp.ID{Type: doi.IDType(p.idBody[0]), Data: bytes.Clone(p.idBody[fixed:])}
+}
+
 // nat tells whether phase 2 goes in UDP.
 func (p *phase1) nat() bool { return p.natt && (p.natHere || p.natThere) }
 

@@ -41,8 +41,8 @@ type quick struct {
 	iv       []byte
 	replaces *child // what it rekeys, as initiator
 
-	offer        *isakmp.SA // what we sent, as initiator
-	allowed      []bool
+	offer        *isakmp.SA  // what we sent, as initiator
+	offers       []Suite     // what the policy leaves of our suites, as initiator
 	candidates   []candidate // responder
 	chosen       *candidate
 	spis         map[doi.Protocol][4]byte // ours
@@ -161,18 +161,24 @@ func (e *Engine) startQuick(p *phase1, cs *connState, replaces *child) {
 		return
 	}
 	query := e.query(q)
+	asked := make([][]Suite, 0, len(fit))
 	for _, i := range fit {
-		query.Proposals = append(query.Proposals, suiteProposal(&cs.conn.Suites[i], q.terms()))
+		ways := cs.conn.Suites[i].ways(q.terms())
+		asked = append(asked, ways)
+		for k := range ways {
+			query.Proposals = append(query.Proposals, suiteProposal(&ways[k], q.terms()))
+		}
 	}
 	query.ID = q.await(e, func(in Input) {
 		a := in.(PolicyAnswer)
-		if a.Err != nil || len(a.Allow) != len(fit) || !slices.Contains(a.Allow, true) {
+		if a.Err != nil || len(a.Allow) != len(query.Proposals) || !slices.Contains(a.Allow, true) {
 			e.failQuick(q, &Failed{Reason: "the policy lets us offer none of our own suites: " + policyReason(a), Ours: describeSuites(cs.conn, p.nat())})
 			return
 		}
-		q.allowed = make([]bool, len(cs.conn.Suites))
 		for k, i := range fit {
-			q.allowed[i] = a.Allow[k]
+			n := len(asked[k])
+			q.offers = append(q.offers, permitted(cs.conn.Suites[i], asked[k], a.Allow[:n])...)
+			a.Allow = a.Allow[n:]
 		}
 		e.meansMet(q)
 	})
@@ -321,6 +327,8 @@ func (e *Engine) query(q *quick) QueryPolicy {
 	return QueryPolicy{
 		Initiator: q.role == Initiator, Peer: q.p.peer.Name, Conn: q.cs.conn.Name, LocalAddr: q.p.local, Remote: q.p.remote,
 		LocalID: q.p.localID, RemoteID: q.p.remoteID, Selector: q.selector(),
+		Exchange: doi.ExchangeMain, Group: q.p.chosen.group, Auth: q.p.chosen.auth, Key: q.p.peer.Key, Identity: q.p.identity(),
+		Here: q.local, There: q.remote,
 	}
 }
 
@@ -328,7 +336,7 @@ func (e *Engine) quick1Send(q *quick) {
 	p := q.p
 	q.ni = make([]byte, nonceLen)
 	e.random(q.ni)
-	q.offer = offerPhase2(q.cs.conn, q.allowed, q.spis, q.terms())
+	q.offer = offerPhase2(q.offers, q.spis, q.terms())
 	ps := []isakmp.Payload{nil, q.offer, &isakmp.Nonce{Data: q.ni}}
 	if q.private != nil {
 		ps = append(ps, &isakmp.KE{Data: q.gx})

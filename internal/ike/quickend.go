@@ -16,7 +16,7 @@ func (e *Engine) finishQuick(q *quick) {
 	q.state = quickDone
 	q.sending.next = time.Time{}
 	q.doneAt, q.giveUpAt = e.now, e.now.Add(e.cfg.ExchangeMaxTime/2)
-	q.offer, q.allowed, q.candidates, q.chosen, q.spis = nil, nil, nil, nil, nil
+	q.offer, q.offers, q.candidates, q.chosen, q.spis = nil, nil, nil, nil, nil
 	q.ni, q.nr, q.gx, q.gxy, q.private, q.group = nil, nil, nil, nil, nil, nil
 	q.in, q.out, q.idci, q.idcr, q.replaces, q.requests = nil, nil, nil, nil, nil, nil
 	q.schedule(e)

@@ -2,6 +2,7 @@ package iketest
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -172,6 +173,43 @@ func TestPolicyRefuses(t *testing.T) {
 			if k := len(g.West.OutSA().Key); k != 32 {
 				t.Errorf("%s: a key of %d bytes: the weak suite was taken", who, k)
 			}
+		}
+	}
+}
+
+// TestPolicySeesEachTransform: of a suite with several transforms in one protocol
+// only those are offered that the policy allows, whatever the peer would choose;
+// and the policy is told who the peer is.
+func TestPolicySeesEachTransform(t *testing.T) {
+	strong, weak := ESP(doi.ESPAES, 256, doi.AuthHMACSHA2256, 0), ESP(doi.ESPDES, 0, doi.AuthHMACMD5, 0)
+	both := weak
+	both.Protocols = slices.Clone(weak.Protocols)
+	both.Protocols[0].Transforms = append(slices.Clone(weak.Protocols[0].Transforms), strong.Protocols[0].Transforms...)
+	for _, who := range []string{"initiator", "responder"} {
+		g := NewGateways(t, Setup{Suites: []ike.Suite{both}})
+		n := g.West
+		if who == "responder" {
+			n = g.East
+		}
+		asked := 0
+		n.Faults.Policy = func(q ike.QueryPolicy) ike.PolicyAnswer {
+			asked = len(q.Proposals)
+			if q.Exchange != doi.ExchangeMain || q.Group == 0 || q.Auth != doi.AuthPSK || len(q.Key) == 0 || len(q.Identity.Data) == 0 || !q.Here.Prefix.IsValid() || !q.There.Prefix.IsValid() {
+				t.Errorf("the policy is not told who it is: %v %v %v %v, %v and %v", q.Exchange, q.Group, q.Auth, q.Identity, q.Here, q.There)
+			}
+			a := ike.PolicyAnswer{Allow: make([]bool, len(q.Proposals))}
+			for i, p := range q.Proposals {
+				a.Allow[i] = p.Protocols[0].ID != uint8(doi.ESPDES)
+			}
+			return a
+		}
+		g.West.Handle(ike.Acquire{ID: 1, Conn: "vpn"})
+		g.Run(20 * time.Second)
+		if err := Agreement(g.West, g.East, 1); err != nil {
+			t.Fatalf("%s: %v", who, err)
+		}
+		if k := len(g.West.OutSA().Key); k != 32 || asked != 2 {
+			t.Errorf("%s: a key of %d bytes, %d proposals asked for", who, k, asked)
 		}
 	}
 }
