@@ -193,6 +193,11 @@ func (p *Plane) ApplyFlows(ctx context.Context, changes []ipsec.FlowChange) erro
 	return p.applyFlows(changes)
 }
 
+// errInterface refuses what belongs to an xfrm interface.
+func errInterface(id uint32) error {
+	return fmt.Errorf("the xfrm interface with if_id %d needs the kernel's IPsec, and this is ipsecd's own: %w", id, dataplane.ErrUnsupported)
+}
+
 func checkFlow(f *ipsec.Flow) error {
 	unsupported := func(what string) error {
 		return fmt.Errorf("flow %q: the user-space data plane has no %s: %w", f.ID, what, dataplane.ErrUnsupported)
@@ -202,6 +207,8 @@ func checkFlow(f *ipsec.Flow) error {
 		return errors.New("a flow without a name")
 	case f.Type > ipsec.FlowBypass:
 		return fmt.Errorf("flow %q: %s is unknown", f.ID, f.Type)
+	case f.Interface != 0:
+		return fmt.Errorf("flow %q: %w", f.ID, errInterface(f.Interface))
 	case f.Type == ipsec.FlowDeny || f.Type == ipsec.FlowBypass:
 		return nil
 	case f.Mode > ipsec.Transport:

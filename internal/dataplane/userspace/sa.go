@@ -269,6 +269,8 @@ func (p *Plane) check(sa *ipsec.SA) error {
 		return fmt.Errorf("SA %s: %s: %w", sa.ID, fmt.Sprintf(format, args...), dataplane.ErrUnsupported)
 	}
 	switch {
+	case sa.Interface != 0:
+		return fmt.Errorf("SA %s: %w", sa.ID, errInterface(sa.Interface))
 	case !slices.Contains(protos, sa.ID.Proto):
 		return unsupported("the user-space data plane does not do %s", sa.ID.Proto)
 	case sa.Mode > ipsec.Transport:

@@ -68,7 +68,7 @@ func (p *Plane) adoptSAs(k *kept, there map[kernelKey]*wire.SA) (found, lost int
 		}
 		delete(k.sas, id) // it may be in the order twice
 		e := &saEntry{
-			sa: r.SA, src: r.Src, dst: r.Dst, shares: r.Shares, reqid: r.ReqID, ifid: r.IfID, added: r.Added, told: r.Told,
+			sa: r.SA, src: r.Src, dst: r.Dst, shares: r.Shares, reqid: r.ReqID, added: r.Added, told: r.Told,
 			scope: scopeOf(&r.SA),
 		}
 		w := there[e.key()]
@@ -114,7 +114,7 @@ func (p *Plane) clearSAs(there map[kernelKey]*wire.SA) (cleared int, err error) 
 
 func (p *Plane) adoptFlows(k *kept) {
 	for _, r := range k.flows {
-		f := &flowEntry{Flow: r.Flow, ifid: r.IfID}
+		f := &flowEntry{Flow: r.Flow}
 		p.reqids.restore(f.scope(), r.ReqID)
 		var err error
 		if f.reqid, err = p.reqids.take(f.scope()); err == nil {
@@ -244,7 +244,7 @@ func (p *Plane) records() []record {
 		all = append(all, record{SA: p.recordOf(e)})
 	}
 	for _, f := range p.book.flows {
-		all = append(all, record{Flow: &flowRecord{Flow: f.Flow, ReqID: f.reqid, IfID: f.ifid}})
+		all = append(all, record{Flow: &flowRecord{Flow: f.Flow, ReqID: f.reqid}})
 	}
 	return append(all, record{Off: p.offList(), ByHand: p.ahByHand})
 }

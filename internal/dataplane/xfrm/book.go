@@ -58,7 +58,6 @@ type saEntry struct {
 	shares   bool       // its tunnel's header is another's: see encoding
 	scope    scope
 	reqid    uint32
-	ifid     uint32
 	added    time.Time
 	told     bool        // that its soft limit was reached
 	waits    *time.Timer // until then another one is used
@@ -75,7 +74,7 @@ func (p *Plane) id(e *saEntry) *wire.ID {
 }
 
 func (p *Plane) encoding(e *saEntry) encoding {
-	return encoding{src: e.src, dst: e.dst, reqid: e.reqid, ifid: e.ifid, mark: p.opt.Mark, outMark: p.opt.OutMark, shares: e.shares}
+	return encoding{src: e.src, dst: e.dst, reqid: e.reqid, mark: p.opt.Mark, outMark: p.opt.OutMark, shares: e.shares}
 }
 
 type bundleKey struct {

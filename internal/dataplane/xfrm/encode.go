@@ -13,7 +13,6 @@ import (
 type encoding struct {
 	src, dst netip.Addr // as of now; invalid: those it was made with
 	reqid    uint32
-	ifid     uint32
 	mark     *wire.Mark
 	outMark  *wire.Mark
 	// shares: it is of a bundle in which one nearer to the plain packet makes the
@@ -39,7 +38,7 @@ func encode(sa *ipsec.SA, e encoding) *wire.SA {
 	}
 	w := &wire.SA{
 		Src: e.src, Dst: e.dst, SPI: uint32(sa.ID.SPI), Proto: uint8(sa.ID.Proto), Family: wire.FamilyOf(e.dst),
-		ReqID: e.reqid, IfID: e.ifid, Mark: e.mark, Mode: wire.ModeTransport, Limits: limits(sa),
+		ReqID: e.reqid, IfID: sa.Interface, Mark: e.mark, Mode: wire.ModeTransport, Limits: limits(sa),
 	}
 	if sa.Mode == ipsec.Tunnel && !e.shares {
 		w.Mode = wire.ModeTunnel

@@ -17,7 +17,6 @@ import (
 // flowEntry is a flow of ours.
 type flowEntry struct {
 	ipsec.Flow
-	ifid  uint32
 	reqid uint32 // of SAs that name it and stand alone
 
 	acquire dataplane.AcquireID // 0: none is outstanding
@@ -56,7 +55,7 @@ func (g *group) first() *flowEntry {
 	return g.flows[0]
 }
 
-func (f *flowEntry) groupKey() groupKey { return groupKey{f.Dir, f.Selector, f.ifid} }
+func (f *flowEntry) groupKey() groupKey { return groupKey{f.Dir, f.Selector, f.Interface} }
 
 // ApplyFlows changes the SPD, all or nothing: what the kernel took before it
 // refused one is taken back. Policies come and change before any goes.
@@ -169,7 +168,7 @@ func (t *turn) step(c *ipsec.FlowChange) error {
 		b.orders.drop(f.Order)
 		return nil
 	}
-	f := &flowEntry{Flow: c.Flow, ifid: t.p.opt.Interface(c.Flow.Conn)}
+	f := &flowEntry{Flow: c.Flow}
 	f.Selector.Src, f.Selector.Dst = f.Selector.Src.Masked(), f.Selector.Dst.Masked()
 	moved, err := b.orders.take(f.Order)
 	if err != nil {
@@ -292,7 +291,7 @@ func (t *turn) settle() {
 	}
 	for _, f := range t.come {
 		if p.book.flows[f.ID] == f {
-			p.journal.write(record{Flow: &flowRecord{Flow: f.Flow, ReqID: f.reqid, IfID: f.ifid}})
+			p.journal.write(record{Flow: &flowRecord{Flow: f.Flow, ReqID: f.reqid}})
 		}
 	}
 	t.sweep()

@@ -56,7 +56,6 @@ type saRecord struct {
 	Src, Dst netip.Addr
 	Shares   bool `json:",omitempty"`
 	ReqID    uint32
-	IfID     uint32 `json:",omitempty"`
 	Added    time.Time
 	Told     bool `json:",omitempty"`
 }
@@ -64,7 +63,6 @@ type saRecord struct {
 type flowRecord struct {
 	Flow  ipsec.Flow
 	ReqID uint32
-	IfID  uint32 `json:",omitempty"`
 }
 
 // kept is what a journal says, all taken together.

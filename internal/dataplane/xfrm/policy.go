@@ -30,7 +30,7 @@ func (p *Plane) desired(g *group) (want [3]*wire.Policy) {
 	}
 	w := wire.Policy{
 		Sel: selectorOf(&f.Selector), Limits: wire.NoLimits(), Priority: p.book.orders.priority(&f.Flow),
-		Mark: p.opt.Mark, IfID: f.ifid,
+		Mark: p.opt.Mark, IfID: f.Interface,
 	}
 	if f.Dir == ipsec.Out {
 		p.outgoing(f, &w)

@@ -32,6 +32,7 @@ type duty struct {
 	owner  ipsec.Owner
 	proto  ipsec.Proto
 	remote netip.Addr
+	iface  uint32 // if_id
 }
 
 func dutyOf(sa *ipsec.SA) duty {
@@ -42,11 +43,13 @@ func dutyOf(sa *ipsec.SA) duty {
 	if sa.ID.Dir == ipsec.In {
 		remote = sa.Src
 	}
-	return duty{owner: sa.Owner, proto: sa.ID.Proto, remote: remote}
+	return duty{owner: sa.Owner, proto: sa.ID.Proto, remote: remote, iface: sa.Interface}
 }
 
 // generalDuty is that of SAs without a flow's name that may serve f.
-func generalDuty(f *ipsec.Flow) duty { return duty{owner: f.Owner, proto: f.Proto, remote: f.Remote} }
+func generalDuty(f *ipsec.Flow) duty {
+	return duty{owner: f.Owner, proto: f.Proto, remote: f.Remote, iface: f.Interface}
+}
 
 func scopeOf(sa *ipsec.SA) scope {
 	s := scope{dir: sa.ID.Dir, duty: dutyOf(sa)}

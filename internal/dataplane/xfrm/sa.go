@@ -36,7 +36,7 @@ func (p *Plane) addSA(sa *ipsec.SA) error {
 		return fmt.Errorf("SA %s: %w", sa.ID, dataplane.ErrExists)
 	}
 	e := &saEntry{
-		sa: withoutKeys(sa), src: sa.Src, dst: sa.ID.Dst, scope: scopeOf(sa), added: time.Now(), ifid: p.opt.Interface(sa.Conn),
+		sa: withoutKeys(sa), src: sa.Src, dst: sa.ID.Dst, scope: scopeOf(sa), added: time.Now(),
 	}
 	if o := p.book.keys[e.key()]; o != nil {
 		return fmt.Errorf("SA %s: the kernel keeps one SA for each destination, protocol and SPI, and that is %s: %w", sa.ID, o.sa.ID, dataplane.ErrExists)
@@ -45,6 +45,9 @@ func (p *Plane) addSA(sa *ipsec.SA) error {
 		if f := p.book.flows[sa.Flow]; f == nil || f.Dir != ipsec.Out {
 			return fmt.Errorf("SA %s serves flow %q, which is no outgoing one that is there: %w", sa.ID, sa.Flow, dataplane.ErrNoFlow)
 		}
+	}
+	if f := p.book.flows[sa.Flow]; f != nil && f.Interface != sa.Interface {
+		return fmt.Errorf("SA %s is for the xfrm interface with if_id %d, and flow %q, which it serves, for that with if_id %d (0 is none)", sa.ID, sa.Interface, sa.Flow, f.Interface)
 	}
 	if err := p.placeFree(e, sa.Bundle); err != nil {
 		return err
@@ -313,7 +316,7 @@ func withoutKeys(sa *ipsec.SA) ipsec.SA {
 }
 
 func (p *Plane) recordOf(e *saEntry) *saRecord {
-	return &saRecord{SA: e.sa, Src: e.src, Dst: e.dst, Shares: e.shares, ReqID: e.reqid, IfID: e.ifid, Added: e.added, Told: e.told}
+	return &saRecord{SA: e.sa, Src: e.src, Dst: e.dst, Shares: e.shares, ReqID: e.reqid, Added: e.added, Told: e.told}
 }
 
 // DeleteSA removes an SA or gives back a reserved SPI.

@@ -38,7 +38,7 @@ func spares(f *flowEntry) (all []*flowEntry) {
 		return nil
 	}
 	add := func(sel ipsec.Selector) {
-		s := &flowEntry{Flow: f.Flow, ifid: f.ifid, spare: true}
+		s := &flowEntry{Flow: f.Flow, spare: true}
 		s.ID = ipsec.FlowID(fmt.Sprintf("%s spares %s", f.ID, sel))
 		s.Type, s.Selector = ipsec.FlowBypass, sel
 		all = append(all, s)

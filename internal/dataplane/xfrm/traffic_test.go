@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -226,10 +227,13 @@ func killedUnderTraffic(t *testing.T) {
 // decide, and what comes another way is not for it.
 func throughInterface(t *testing.T) {
 	const ifid = 7
-	tagged := Options{Interface: func(string) uint32 { return ifid }}
-	a, b, _ := pairOfGates(t, tagged, tagged)
+	path := filepath.Join(t.TempDir(), "journal")
+	a, b, _ := pairOfGates(t, Options{Journal: path}, Options{})
 	all := netip.MustParsePrefix("0.0.0.0/0")
 	there := tunnel("c", all, all, ipsec.FlowRequire)
+	for i := range there {
+		there[i].Flow.Interface = ifid
+	}
 	for _, g := range []*gate{a, b} {
 		must(t, g.host.Do(func() error {
 			x := &netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Name: "ipsec7"}, Ifid: ifid}
@@ -252,8 +256,13 @@ func throughInterface(t *testing.T) {
 	}
 	must(t, a.plane.ApplyFlows(ctx, there))
 	must(t, b.plane.ApplyFlows(ctx, reverse(there)))
-	out := espOut("c", 0x1001)
-	out.Selector = ipsec.Selector{Src: all, Dst: all}
+	spi, err := b.plane.AllocSPI(ctx, dataplane.SPIRequest{Proto: ipsec.ProtoESP, Src: a.Addr, Dst: b.Addr})
+	must(t, err)
+	out := espOut("c", spi)
+	if err := a.plane.AddSA(ctx, out); err == nil || !strings.Contains(err.Error(), "if_id 7") {
+		t.Errorf("an SA without the interface of its flow: %v", err)
+	}
+	out.Selector, out.Interface = ipsec.Selector{Src: all, Dst: all}, ifid
 	in := *out
 	in.ID.Dir, in.Flow = ipsec.In, "c/in"
 	must(t, b.plane.AddSA(ctx, &in))
@@ -267,6 +276,19 @@ func throughInterface(t *testing.T) {
 	st, err := a.plane.GetSA(ctx, out.ID)
 	if err != nil || st.Packets != 1 {
 		t.Errorf("%d packets, %v; want one", st.Packets, err)
+	}
+	can, err := abilities() // the next process knows which interface they are of
+	must(t, err)
+	a.plane.Close()
+	must(t, a.host.Do(func() (err error) {
+		a.plane, err = New(Options{Abilities: can, Journal: path})
+		return err
+	}))
+	a.put(pkt)
+	b.takes(t, pkt)
+	st, err = a.plane.GetSA(ctx, out.ID)
+	if err != nil || st.Packets != 2 || st.SA.Interface != ifid {
+		t.Errorf("after a restart %d packets, interface %d, %v; want two and %d", st.Packets, st.SA.Interface, err, ifid)
 	}
 }
 

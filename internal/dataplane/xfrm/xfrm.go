@@ -32,6 +32,9 @@
 // so that two bundles are never mixed; the kernel makes one outer header for a
 // bundle of tunnels between the same ends.
 //
+// Flows and SAs with an Interface are found through that xfrm interface alone. Who
+// administers routes makes it: ip link add ipsec7 type xfrm if_id 7.
+//
 // # What differs from a data plane of our own
 //
 // The kernel counts drops for the host and not for an SA, but for replays and
@@ -80,10 +83,6 @@ type Options struct {
 	// OutMark, if not nil, is put on packets when they leave an SA, so that routes
 	// can tell them from what they carry.
 	OutMark *wire.Mark
-	// Interface says through which xfrm interface (if_id) a connection's packets
-	// go; 0: through all. nil: 0 for every one. The interface itself is made by
-	// who administers routes: ip link add ipsec7 type xfrm if_id 7.
-	Interface func(conn string) uint32
 	// Hold makes the kernel keep the packets that ask for an SA, up to 100 a flow,
 	// and send them when it is there: net.core.xfrm_larval_drop is set to 0, for
 	// this network namespace. Else it drops them, and hosts send again.
@@ -116,9 +115,6 @@ func (o *Options) defaults() error {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Interface == nil {
-		o.Interface = func(string) uint32 { return 0 }
 	}
 	if o.NoIPv4 && o.NoIPv6 {
 		return errors.New("neither IPv4 nor IPv6: one of them is needed to reach a peer")
