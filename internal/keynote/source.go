@@ -1,0 +1,154 @@
+package keynote
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"oakley/internal/diag"
+)
+
+// maxRemarks bounds how many remarks are kept about one text.
+const maxRemarks = 500
+
+// span is a piece of a text, as offsets in bytes.
+type span struct{ from, end int }
+
+// document is a text that assertions are read from, with what is needed to
+// point into it.
+type document struct {
+	name   string
+	src    string
+	lines  []int  // where each line begins
+	secret []span // insides of literals that may be passphrases, in order
+}
+
+func newDocument(name, src string) *document {
+	d := &document{name: name, src: src, lines: []int{0}}
+	for i := range len(src) {
+		if src[i] == '\n' {
+			d.lines = append(d.lines, i+1)
+		}
+	}
+	return d
+}
+
+// pos is the place of an offset.
+func (d *document) pos(off int) diag.Pos {
+	n := sort.SearchInts(d.lines, off+1) - 1
+	return diag.Pos{File: d.name, Line: n + 1, Col: off - d.lines[n] + 1}
+}
+
+// line is what stands in line n, counted from 0, without its end.
+func (d *document) line(n int) string {
+	end := len(d.src)
+	if n+1 < len(d.lines) {
+		end = d.lines[n+1] - 1
+	}
+	return strings.TrimSuffix(d.src[d.lines[n]:end], "\r")
+}
+
+// veil stands for a literal that is not shown.
+const veil = "***"
+
+// show is the range of s and the line it begins in, secrets veiled.
+func (d *document) show(s span) (diag.Range, string) {
+	at := diag.Range{Pos: d.pos(s.from)}
+	n := at.Line - 1
+	start, line := d.lines[n], d.line(n)
+	end := start + len(line)
+	from, to := min(s.from, end), min(max(s.end, s.from+1), max(end, s.from+1))
+	var b strings.Builder
+	done, fromShift, toShift := start, 0, 0
+	i := sort.Search(len(d.secret), func(i int) bool { return d.secret[i].end > start })
+	for ; i < len(d.secret) && d.secret[i].from < end; i++ {
+		h := span{max(d.secret[i].from, start), min(d.secret[i].end, end)}
+		if h.from < done || h.end <= h.from {
+			continue
+		}
+		b.WriteString(d.src[done:h.from])
+		b.WriteString(veil)
+		done = h.end
+		shrink := (h.end - h.from) - len(veil)
+		if from >= h.end {
+			fromShift += shrink
+		} else if from > h.from {
+			fromShift += from - h.from
+		}
+		if to >= h.end {
+			toShift += shrink
+		} else if to > h.from {
+			toShift += to - h.from
+		}
+	}
+	b.WriteString(d.src[done:end])
+	at.Col = from - start + 1 - fromShift
+	at.Len = max(to-toShift-(from-fromShift), 1)
+	return at, b.String()
+}
+
+// remark makes a diagnostic about a piece of the text.
+func (d *document) remark(s diag.Severity, where span, hint, summary string) *diag.Diagnostic {
+	at, line := d.show(where)
+	return &diag.Diagnostic{Severity: s, Summary: summary, Hint: hint, Range: at, Snippet: line}
+}
+
+// remarks collects what there is to say about a text. The diagnostics are made
+// at the end, when it is known which literals are secret.
+type remarks struct {
+	doc     *document
+	found   []finding
+	dropped int
+}
+
+type finding struct {
+	severity      diag.Severity
+	where         span
+	hint, summary string
+}
+
+func (r *remarks) add(s diag.Severity, where span, hint, format string, args ...any) {
+	if len(r.found) >= maxRemarks {
+		r.dropped++
+		return
+	}
+	r.found = append(r.found, finding{s, where, hint, fmt.Sprintf(format, args...)})
+}
+
+func (r *remarks) list() diag.List {
+	var l diag.List
+	for _, f := range r.found {
+		l = append(l, r.doc.remark(f.severity, f.where, f.hint, f.summary))
+	}
+	l.Sort()
+	if r.dropped > 0 {
+		l = append(l, &diag.Diagnostic{
+			Severity: diag.Error, Range: diag.Range{Pos: diag.Pos{File: r.doc.name}},
+			Summary: fmt.Sprintf("there are %d remarks more; mend these first", r.dropped),
+		})
+	}
+	return l
+}
+
+// publicPrefixes begin principals that are no secret: public keys and names.
+var publicPrefixes = []string{"rsa", "dsa", "dh", "x509", "ecdsa", "ed25519", "dn", "binary", "elgamal", "pgp"}
+
+// looksSecret tells whether a principal, as written, may be a passphrase. A key
+// or a name says what it is before its colon; anything else is not shown unless
+// it is known to be the name of a policy.
+func looksSecret(principal string) bool {
+	if principal == PolicyPrincipal || principal == "" {
+		return false
+	}
+	kind, _, ok := strings.Cut(principal, ":")
+	if !ok {
+		return true
+	}
+	kind, _, _ = strings.Cut(strings.ToLower(kind), "-")
+	for _, p := range publicPrefixes {
+		if kind == p {
+			return false
+		}
+	}
+	return true
+}
