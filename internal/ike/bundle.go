@@ -157,7 +157,7 @@ func (c *candidate) String() string {
 }
 
 // maxCandidates bounds what the policy is asked about one message.
-const maxCandidates = 32
+const maxCandidates = 64
 
 // candidates lists, by our order, what both sides accept. differs is about the
 // closest pair when there is none.
@@ -166,16 +166,14 @@ func candidates(conn *Connection, sa *isakmp.SA, t terms) (all []candidate, diff
 	var closest []difference
 	for i := range conn.Suites {
 		for _, g := range groups {
-			c, ds := matchSuite(&conn.Suites[i], g, t)
-			switch {
-			case len(ds) == 0 && len(all) < maxCandidates:
-				all = append(all, c)
-			case len(ds) > 0 && (closest == nil || len(ds) < len(closest)):
+			cs, ds := matchSuite(&conn.Suites[i], g, t)
+			all = append(all, cs...)
+			if len(ds) > 0 && (closest == nil || len(ds) < len(closest)) {
 				closest = ds
 			}
 		}
 	}
-	return all, joinDifferences(closest)
+	return all[:min(len(all), maxCandidates)], joinDifferences(closest)
 }
 
 // groupProposals puts together what has the same number (RFC 2408 section 4.2).
@@ -203,19 +201,21 @@ func listedAs(g []*isakmp.Proposal, p doi.Protocol) (found *isakmp.Proposal, twi
 	return found, twice
 }
 
-// matchSuite holds one numbered offer of the peer's against one suite.
-func matchSuite(s *Suite, g []*isakmp.Proposal, t terms) (candidate, []difference) {
-	c := candidate{number: g[0].Number, mode: s.mode()}
+// matchSuite holds one numbered offer of the peer's against one suite, and lists
+// what both accept of it, by our order; the differences are those of the closest
+// pair when that is nothing.
+func matchSuite(s *Suite, g []*isakmp.Proposal, t terms) ([]candidate, []difference) {
+	first := candidate{number: g[0].Number, mode: s.mode()}
 	for _, p := range g {
-		c.listed = append(c.listed, p.Protocol)
+		first.listed = append(first.listed, p.Protocol)
 	}
 	protocols := []difference{{"protocols", s.protocolNames(), offeredNames(g)}}
 	if len(g) != len(s.Protocols) {
-		return c, protocols
+		return nil, protocols
 	}
 	unfit := s.unfit(t)
 	withAH := s.protocol(doi.ProtoAH) != nil
-	tunnel := false
+	found := []candidate{first}
 	for _, proto := range inwardsOut {
 		ours := s.protocol(proto)
 		theirs, twice := listedAs(g, proto)
@@ -223,28 +223,55 @@ func matchSuite(s *Suite, g []*isakmp.Proposal, t terms) (candidate, []differenc
 		case ours == nil && theirs == nil:
 			continue
 		case ours == nil || theirs == nil || twice:
-			return c, protocols
+			return nil, protocols
 		case unfit != "":
-			return c, []difference{{attr: unfit}}
+			return nil, []difference{{attr: unfit}}
 		}
-		sa, ds := matchProtocol(ours, theirs, t, len(g) > 1, withAH)
-		if len(ds) > 0 {
-			return c, ds
+		sas, ds := matchProtocol(ours, theirs, t, len(g) > 1, withAH)
+		if len(sas) == 0 {
+			return nil, ds
 		}
-		var err error
-		if sa.spi, err = peerSPI(theirs); err != nil {
-			return c, []difference{{"SPI", "4 bytes from 256 up, a CPI from 256 to 61439", err.Error()}}
+		spi, err := peerSPI(theirs)
+		if err != nil {
+			return nil, []difference{{"SPI", "4 bytes from 256 up, a CPI from 256 to 61439", err.Error()}}
 		}
-		tunnel = tunnel || sa.offer.mode == ipsec.Tunnel
-		c.sas = append(c.sas, sa)
+		var longer []candidate
+		for _, c := range found {
+			for _, sa := range sas[:min(len(sas), maxCandidates-len(longer))] {
+				sa.spi = spi
+				more := c
+				more.sas = append(slices.Clip(c.sas), sa)
+				longer = append(longer, more)
+			}
+		}
+		found = longer
 	}
-	if tunnel != (c.mode == ipsec.Tunnel) && len(g) > 1 {
-		return c, []difference{{"encapsulation", encapsulation(c.mode, t.udp).String(), encapsulation(c.sas[0].offer.mode, t.udp).String()}}
+	var whole []candidate
+	var closest []difference
+	for _, c := range found {
+		ds := c.misfit(t)
+		if len(ds) == 0 {
+			ds = c.settle()
+		}
+		if len(ds) == 0 {
+			whole = append(whole, c)
+		} else if closest == nil {
+			closest = ds
+		}
 	}
-	if ds := c.settle(); len(ds) > 0 {
-		return c, ds
+	if len(whole) > 0 {
+		return whole, nil
 	}
-	return c, nil
+	return nil, closest
+}
+
+// misfit is the difference between a bundle's mode and our suite's.
+func (c *candidate) misfit(t terms) []difference {
+	tunnel := slices.ContainsFunc(c.sas, func(sa chosenSA) bool { return sa.offer.mode == ipsec.Tunnel })
+	if tunnel == (c.mode == ipsec.Tunnel) || len(c.sas) == 1 {
+		return nil
+	}
+	return []difference{{"encapsulation", encapsulation(c.mode, t.udp).String(), encapsulation(c.sas[0].offer.mode, t.udp).String()}}
 }
 
 // settle sees to it that the protocols go together, and gives each its mode.
@@ -270,8 +297,9 @@ func (c *candidate) settle() []difference {
 	return nil
 }
 
-func matchProtocol(ours *Protocol, theirs *isakmp.Proposal, t terms, bundle, withAH bool) (chosenSA, []difference) {
-	var closest []difference
+// matchProtocol lists the peer's transforms of one protocol that we accept, by our
+// order.
+func matchProtocol(ours *Protocol, theirs *isakmp.Proposal, t terms, bundle, withAH bool) (all []chosenSA, closest []difference) {
 	for _, own := range ours.usable(t) {
 		for j := range theirs.Transforms {
 			ds := []difference(nil)
@@ -286,7 +314,8 @@ func matchProtocol(ours *Protocol, theirs *isakmp.Proposal, t terms, bundle, wit
 					if c, err = o.agree(withAH); err == nil {
 						c.offered = own.Mode
 						c.replay, c.transform = ours.Replay, theirs.Transforms[j]
-						return c, nil
+						all = append(all, c)
+						continue
 					}
 				}
 			}
@@ -298,7 +327,7 @@ func matchProtocol(ours *Protocol, theirs *isakmp.Proposal, t terms, bundle, wit
 			}
 		}
 	}
-	return chosenSA{}, closest
+	return all[:min(len(all), maxCandidates)], closest
 }
 
 // peerSPI is the SPI that the peer chose. 0 to 255 are reserved (RFC 4303

@@ -60,7 +60,8 @@ func (e *Engine) quick1(p *phase1, d Datagram, h isakmp.Header) (rej *rejection)
 		}
 		return rej
 	}
-	if rej := q.takeKE(m, cands); rej != nil {
+	cands, rej = q.takeKE(m, cands)
+	if rej != nil {
 		return rej
 	}
 	q.candidates = cloneCandidates(cands)
@@ -98,25 +99,31 @@ func cloneCandidates(cs []candidate) []candidate {
 	return cs
 }
 
-// takeKE holds the KE payload against the group that the proposals ask for.
-func (q *quick) takeKE(m *isakmp.Message, cands []candidate) *rejection {
+// takeKE holds the KE payload against the group that the proposals ask for, and
+// leaves those that it serves: one group for all that can be chosen (RFC 2409
+// section 5.5).
+func (q *quick) takeKE(m *isakmp.Message, cands []candidate) ([]candidate, *rejection) {
 	ke, _, have := payload[*isakmp.KE](m)
 	group := cands[0].group()
-	if have != (group != 0) {
-		return kill(FaultMisbehaved, doi.NotifyInvalidKeyInformation, fmt.Sprintf("the proposal asks for %s, and a KE payload is %s", groupName(group), thereOrNot(have)))
+	if i := slices.IndexFunc(cands, func(c candidate) bool { return (c.group() != 0) == have }); i >= 0 {
+		group = cands[i].group()
 	}
+	if have != (group != 0) {
+		return nil, kill(FaultMisbehaved, doi.NotifyInvalidKeyInformation, fmt.Sprintf("the proposal asks for %s, and a KE payload is %s", groupName(group), thereOrNot(have)))
+	}
+	cands = slices.DeleteFunc(cands, func(c candidate) bool { return c.group() != group })
 	if !have {
-		return nil
+		return cands, nil
 	}
 	g, err := dh.Lookup(group)
 	if err == nil {
 		err = g.Check(ke.Data)
 	}
 	if err != nil {
-		return kill(FaultMisbehaved, doi.NotifyInvalidKeyInformation, "the KE payload: "+err.Error())
+		return nil, kill(FaultMisbehaved, doi.NotifyInvalidKeyInformation, "the KE payload: "+err.Error())
 	}
 	q.group, q.gx = g, bytes.Clone(ke.Data)
-	return nil
+	return cands, nil
 }
 
 func thereOrNot(b bool) string {
