@@ -75,6 +75,17 @@ func Canonical(principal string) (string, error) {
 	return k.canonical()
 }
 
+// Keys is this package as keynote.Set wants it.
+type Keys struct{}
+
+// Canonical is the function of this name.
+func (Keys) Canonical(principal string) (string, error) { return Canonical(principal) }
+
+// Verify is the function of this name.
+func (Keys) Verify(authorizer, signature string, message []byte) error {
+	return Verify(authorizer, signature, message)
+}
+
 // labels are the principals of isakmpd that are compared as text, and what is
 // done to the text.
 var labels = map[string]func(string) string{

@@ -161,7 +161,7 @@ func TestCertificatesOfOtherAlgorithmsCompare(t *testing.T) {
 		if !back.(interface{ Equal(crypto.PublicKey) bool }).Equal(pub) {
 			t.Errorf("%s is another key", p)
 		}
-		err = Verify(p, "sig-rsa-sha1-hex:00", nil)
+		err = Verify(p, "sig-rsa-sha1-hex:00", under(t, "sig-rsa-sha1-hex"))
 		if err == nil || !strings.Contains(err.Error(), "made with an RSA key") {
 			t.Errorf("it verifies: %v", err)
 		}

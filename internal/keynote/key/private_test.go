@@ -64,10 +64,10 @@ func TestGenerate(t *testing.T) {
 		must(t, err)
 		p, err := Public(k)
 		must(t, err)
-		body := []byte("Authorizer: x\n")
-		sig, err := Sign(rand.Reader, "sig-"+p[:3]+"-sha1-hex:", k, body)
+		alg := "sig-" + p[:3] + "-sha1-hex:"
+		sig, err := Sign(rand.Reader, alg, k, under(t, alg))
 		must(t, err)
-		must(t, Verify(p, sig, body))
+		must(t, Verify(p, sig, under(t, sig)))
 		var bits int
 		switch k := k.(type) {
 		case *rsa.PrivateKey:
@@ -180,12 +180,15 @@ func TestSignRefuses(t *testing.T) {
 		{"rsa-hex:", "rsa.pem", "is no signature"},
 		{"", "rsa.pem", "is no signature"},
 	} {
-		_, err := Sign(rand.Reader, c.alg, private(t, c.file), nil)
+		_, err := Sign(rand.Reader, c.alg, private(t, c.file), under(t, c.alg))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s with %s: %v", c.alg, c.file, err)
 		}
 	}
-	if _, err := Sign(rand.Reader, "sig-rsa-sha1-hex", 5, nil); err == nil {
+	if _, err := Sign(rand.Reader, "sig-rsa-sha1-hex", private(t, "rsa.pem"), stored(t, "body")); err == nil {
+		t.Error("it signs a text without the name of the algorithm")
+	}
+	if _, err := Sign(rand.Reader, "sig-rsa-sha1-hex", 5, under(t, "sig-rsa-sha1-hex")); err == nil {
 		t.Error("5 signs")
 	}
 	if _, err := EncodePrivate("rsa-hex", 5); err == nil {

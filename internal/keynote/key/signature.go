@@ -1,6 +1,7 @@
 package key
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/dsa"   //lint:ignore SA1019 RFC 2792 has DSA, and credentials that are in use are signed with it
 	_ "crypto/md5" // sig-rsa-md5
@@ -80,19 +81,22 @@ func tlv(tag byte, content []byte) []byte {
 	return append([]byte{tag, byte(len(content))}, content...)
 }
 
-// Verify tells whether a signature is the authorizer's over an assertion. Both
-// are texts as they stand in it, their quotes and escapes taken away. The body is
-// everything from the assertion's first keyword up to and including the newline
-// before "Signature:"; the name of the algorithm, which RFC 2792 section 4 has
-// signed too, is added here, as it is spelled.
+// Verify tells whether a signature is the authorizer's over a message. Both are
+// texts as they stand in an assertion, their quotes and escapes taken away. The
+// message is what RFC 2792 section 4 has signed: the assertion up to and including
+// the newline before "Signature:", and after it the name of the signature's
+// algorithm as it is spelled there, with its colon.
 //
 // The error is ErrForged when everything is as it should be but the signature.
-func Verify(authorizer, signature string, body []byte) error {
+func Verify(authorizer, signature string, message []byte) error {
 	name, s, err := signatureScheme(signature)
 	if err != nil {
 		return err
 	}
 	spelled, text, _ := strings.Cut(signature, ":")
+	if err := endsIn(message, spelled); err != nil {
+		return err
+	}
 	sig, err := s.ascii.decode(name, text)
 	if err != nil {
 		return err
@@ -107,15 +111,20 @@ func Verify(authorizer, signature string, body []byte) error {
 	if err := strong(k.public); err != nil {
 		return err
 	}
-	return s.verify(k.public, sig, s.digest(spelled, body))
+	return s.verify(k.public, sig, s.digest(message))
 }
 
-// digest is what a signature is about.
-func (s scheme) digest(spelled string, body []byte) []byte {
+// endsIn sees that nobody forgot the name of the algorithm.
+func endsIn(message []byte, spelled string) error {
+	if !bytes.HasSuffix(message, []byte(spelled+":")) {
+		return fmt.Errorf("what is signed ends in the name of the algorithm (RFC 2792 section 4), and this message does not end in %q", spelled+":")
+	}
+	return nil
+}
+
+func (s scheme) digest(message []byte) []byte {
 	h := s.hash.New()
-	h.Write(body)
-	io.WriteString(h, spelled)
-	io.WriteString(h, ":")
+	h.Write(message)
 	return h.Sum(nil)
 }
 
@@ -195,14 +204,17 @@ func signatureScheme(signature string) (string, scheme, error) {
 	return lower, s, nil
 }
 
-// Sign signs an assertion's body (see Verify) by the algorithm that alg names, as
-// "sig-rsa-sha256-base64:"; the colon may be missing. The key is an
-// *rsa.PrivateKey or a *dsa.PrivateKey. It returns the signature as text, without
-// quotes. Names are taken in any case and signed as they are given.
-func Sign(rand io.Reader, alg string, private crypto.PrivateKey, body []byte) (string, error) {
+// Sign signs a message (see Verify) by the algorithm that alg names, as
+// "sig-rsa-sha256-base64:", in which the message ends. The colon may be missing in
+// alg. The key is an *rsa.PrivateKey or a *dsa.PrivateKey. It returns the signature
+// as text, without quotes, the name in it spelled as in alg.
+func Sign(rand io.Reader, alg string, private crypto.PrivateKey, message []byte) (string, error) {
 	alg = strings.TrimSuffix(alg, ":")
 	name, s, err := signatureScheme(alg)
 	if err != nil {
+		return "", err
+	}
+	if err := endsIn(message, alg); err != nil {
 		return "", err
 	}
 	k, err := publicOf(private)
@@ -215,7 +227,7 @@ func Sign(rand io.Reader, alg string, private crypto.PrivateKey, body []byte) (s
 	if err := strong(k.public); err != nil {
 		return "", err
 	}
-	sig, err := s.sign(rand, private, s.digest(alg, body))
+	sig, err := s.sign(rand, private, s.digest(message))
 	if err != nil {
 		return "", fmt.Errorf("cannot sign: %w", err)
 	}

@@ -19,6 +19,13 @@ func principals(t testing.TB) map[string]string {
 	return map[string]string{"rsa": r, "dsa": d}
 }
 
+// under is the message that a signature over testdata/body is about.
+func under(t testing.TB, signature string) []byte {
+	t.Helper()
+	name, _, _ := strings.Cut(signature, ":")
+	return append(stored(t, "body"), name+":"...)
+}
+
 // signatures are those of testdata/body, made by openssl: of every algorithm, and
 // of the RSA ones OpenBSD's way, PKCS #1's and in an OCTET STRING.
 func signatures(t testing.TB) [][2]string {
@@ -36,19 +43,20 @@ func signatures(t testing.TB) [][2]string {
 }
 
 func TestSignaturesOfOpenSSLVerify(t *testing.T) {
-	body, keys := stored(t, "body"), principals(t)
+	keys := principals(t)
 	for _, s := range signatures(t) {
-		if err := Verify(keys[s[0]], s[1], body); err != nil {
+		name, bits, _ := strings.Cut(s[1], ":")
+		if err := Verify(keys[s[0]], name+":"+wrap(bits), under(t, s[1])); err != nil {
 			t.Errorf("%.40s...: %v", s[1], err)
 		}
-		if err := Verify(keys[s[0]], wrap(s[1]), append(body, '\n')); err == nil {
-			t.Errorf("%.40s... over another text verifies", s[1])
+		if err := Verify(keys[s[0]], s[1], under(t, s[1])[1:]); !errors.Is(err, ErrForged) {
+			t.Errorf("%.40s... over another text: %v", s[1], err)
 		}
 	}
 }
 
 func TestNoBitOfASignatureMayChange(t *testing.T) {
-	body, keys := stored(t, "body"), principals(t)
+	keys := principals(t)
 	for _, s := range signatures(t) {
 		_, scheme, err := signatureScheme(s[1])
 		must(t, err)
@@ -58,7 +66,7 @@ func TestNoBitOfASignatureMayChange(t *testing.T) {
 		for i := range sig {
 			bent := bytes.Clone(sig)
 			bent[i] ^= 1 << (i % 8)
-			if Verify(keys[s[0]], name+":"+scheme.ascii.encode(bent), body) == nil {
+			if Verify(keys[s[0]], name+":"+scheme.ascii.encode(bent), under(t, s[1])) == nil {
 				t.Errorf("%.40s... verifies with byte %d changed", s[1], i)
 			}
 		}
@@ -66,11 +74,15 @@ func TestNoBitOfASignatureMayChange(t *testing.T) {
 }
 
 func TestTheNameOfTheAlgorithmIsSigned(t *testing.T) {
-	body, keys := stored(t, "body"), principals(t)
+	keys := principals(t)
 	for _, s := range signatures(t) {
 		name, bits, _ := strings.Cut(s[1], ":")
-		if err := Verify(keys[s[0]], swapCase(name)+":"+bits, body); !errors.Is(err, ErrForged) {
+		other := swapCase(name) + ":" + bits
+		if err := Verify(keys[s[0]], other, under(t, other)); !errors.Is(err, ErrForged) {
 			t.Errorf("%s as %s: %v", name, swapCase(name), err)
+		}
+		if err := Verify(keys[s[0]], s[1], stored(t, "body")); err == nil || !strings.Contains(err.Error(), "ends in the name of the algorithm") {
+			t.Errorf("%s: without its name: %v", name, err)
 		}
 	}
 }
@@ -83,20 +95,20 @@ func swapCase(s string) string {
 }
 
 func TestWhatIsSignedVerifies(t *testing.T) {
-	body, keys := stored(t, "body"), principals(t)
+	keys := principals(t)
 	for name, s := range schemes {
 		for _, alg := range []string{name, name + ":", strings.ToUpper(name) + ":"} {
 			who, file := "rsa", "rsa-pkcs8.pem"
 			if s.kind == dsaKey {
 				who, file = "dsa", "dsa-pkcs8.pem"
 			}
-			sig, err := Sign(rand.Reader, alg, private(t, file), body)
+			sig, err := Sign(rand.Reader, alg, private(t, file), under(t, alg))
 			must(t, err)
 			if !strings.HasPrefix(sig, strings.TrimSuffix(alg, ":")+":") {
 				t.Errorf("a %s signature starts with %.30s", alg, sig)
 			}
-			must(t, Verify(keys[who], sig, body))
-			if err := Verify(keys[who], sig, body[1:]); !errors.Is(err, ErrForged) {
+			must(t, Verify(keys[who], sig, under(t, sig)))
+			if err := Verify(keys[who], sig, under(t, sig)[1:]); !errors.Is(err, ErrForged) {
 				t.Errorf("%s over another text: %v", alg, err)
 			}
 		}
@@ -106,14 +118,14 @@ func TestWhatIsSignedVerifies(t *testing.T) {
 // OpenBSD's keynote(1) makes the same RSA signatures, bit by bit, since there is
 // nothing random in them.
 func TestRSASignaturesAreOpenBSDs(t *testing.T) {
-	body, seen := stored(t, "body"), map[string]bool{}
+	seen := map[string]bool{}
 	for _, s := range signatures(t) {
 		name, _, _ := strings.Cut(s[1], ":")
 		if s[0] != "rsa" || seen[name] {
 			continue
 		}
 		seen[name] = true
-		got, err := Sign(rand.Reader, name, private(t, "rsa.pem"), body)
+		got, err := Sign(rand.Reader, name, private(t, "rsa.pem"), under(t, name))
 		must(t, err)
 		if got != s[1] {
 			t.Errorf("%s: %s", name, got)
@@ -144,7 +156,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"POLICY", "sig-dsa-sha1-hex:3006020100020100", "the authorizer of a signed assertion is a key"},
 		{"binary-hex:00", "sig-rsa-sha1-hex:00", "the authorizer is a binary identifier"},
 	} {
-		err := Verify(c.authorizer, c.signature, nil)
+		err := Verify(c.authorizer, c.signature, under(t, c.signature))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.30s by %.20s: %v", c.signature, c.authorizer, err)
 		}
