@@ -31,11 +31,12 @@ unit: ## all tests but interop and vm, with the race detector, in random order (
 
 check: lint unit ## what a commit has to pass
 
-test: check ## check, and a pairwise part of interop: under 15 minutes
+test: check ## check, a pairwise part of interop, and vm: under 15 minutes
 	$(GO) test -count=1 -timeout 8m ./interop
+	$(GO) test -count=1 -p 1 -timeout 10m $(VM)
 
 vm: ## the kernel's IPsec, and daemons that need it, in a virtual machine
-	$(GO) test -count=1 -p 1 -timeout 15m $(VM)
+	$(GO) test -count=1 -p 1 -timeout 10m $(VM)
 
 interop: ## every combination against strongSwan and ike-scan (root)
 	$(GO) test -count=1 -timeout 60m -v ./interop -args -full
