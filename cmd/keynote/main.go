@@ -47,7 +47,7 @@ type command struct {
 }
 
 // commands are all there are, in the order in which the usage lists them.
-var commands = []command{keygen, sign, sigver}
+var commands = []command{keygen, sign, sigver, verify}
 
 // errUsage is a mistake in the command line.
 type errUsage struct{ error }
