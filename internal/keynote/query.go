@@ -3,6 +3,7 @@ package keynote
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -25,6 +26,9 @@ type Result struct {
 	Value string
 	Index int
 }
+
+// pending is a principal that will have a value by an assertion.
+type pending struct{ who, by int32 }
 
 // booleans are the values of a query that names none.
 var booleans = []string{"false", "true"}
@@ -67,17 +71,24 @@ type run struct {
 	ranks  map[string]int
 	top    int
 
-	asked   []int32         // requesters
+	requesters []string
+
+	asked   []int32         // requesters by number
 	authors map[int32]int32 // of assertions whose authorizer depends on attributes
 	has     []int16         // 1 + the value of each principal; 0: not reached
 	open    []int32         // how many below each gate hold
 	done    []bool          // assertions whose licensees hold
 	queue   []int32         // principals to be followed at this value
-	waiting [][]int32       // principals by the lower value that they will have
+	waiting [][]pending     // by the lower value that principals will have
+
+	// resolved are the licensees of assertions that depend on attributes, and
+	// gave says by which assertion, + 1, a principal has its value: for Explain.
+	resolved map[int32][]int32
+	gave     []int32
 }
 
 func (s *Set) start(q *Query) (*run, error) {
-	r := &run{s: s, values: q.Values}
+	r := &run{s: s, values: q.Values, requesters: q.Requesters}
 	if len(r.values) == 0 {
 		r.values = booleans
 	}
@@ -123,7 +134,7 @@ func (r *run) vary() {
 		for i := range x.varying {
 			if own == nil {
 				own = newIndex(r.x)
-				r.authors = map[int32]int32{}
+				r.authors, r.resolved = map[int32]int32{}, map[int32][]int32{}
 			}
 			r.resolve(own, x.varying[i])
 		}
@@ -149,12 +160,14 @@ func (r *run) resolve(own *index, n int32) {
 		id := resolve(a.Assertion.authorizer)
 		r.authors[n] = id
 	}
-	for i, id := range a.licensees {
+	ids := slices.Clone(a.licensees)
+	for i, id := range ids {
 		if id == unknown {
-			id = resolve(a.leaves[i].e)
-			own.licensed[id] = append(own.licensed[id], a.spot(n, a.leaves[i].gate))
+			ids[i] = resolve(a.leaves[i].e)
+			own.licensed[ids[i]] = append(own.licensed[ids[i]], a.spot(n, a.leaves[i].gate))
 		}
 	}
+	r.resolved[n] = ids
 }
 
 func (r *run) result(v int) Result { return Result{Value: r.values[v], Index: v} }
@@ -166,9 +179,9 @@ func (r *run) solve(all bool) int {
 	r.has = make([]int16, int(x.firstName)+len(x.names))
 	r.open = make([]int32, int(x.firstGate)+len(x.gates))
 	r.done = make([]bool, int(x.firstA)+len(x.as))
-	r.waiting = make([][]int32, r.top+1)
+	r.waiting = make([][]pending, r.top+1)
 	for _, id := range r.asked {
-		r.give(id, r.top)
+		r.give(id, r.top, noAssertion)
 	}
 	for y := x; y != nil; y = y.below {
 		for _, n := range y.sources {
@@ -176,8 +189,8 @@ func (r *run) solve(all bool) int {
 		}
 	}
 	for level := r.top; level > 0; level-- {
-		for _, id := range r.waiting[level] {
-			r.give(id, level)
+		for _, p := range r.waiting[level] {
+			r.give(p.who, level, p.by)
 		}
 		for len(r.queue) > 0 && (all || r.has[policyID] == 0) {
 			id := r.queue[len(r.queue)-1]
@@ -198,10 +211,16 @@ func (r *run) solve(all bool) int {
 // value is the Principal Compliance Value (RFC 2704 section 5.3.1).
 func (r *run) value(id int32) int { return int(max(r.has[id], 1)) - 1 }
 
+// noAssertion is by which a requester has its value.
+const noAssertion int32 = -1
+
 // give lets a principal have a value. A requester has the highest one, the others
 // what an assertion of theirs yields.
-func (r *run) give(id int32, level int) {
+func (r *run) give(id int32, level int, by int32) {
 	if r.has[id] == 0 {
+		if r.gave != nil {
+			r.gave[id] = by + 1
+		}
 		r.has[id] = int16(level + 1)
 		r.queue = append(r.queue, id)
 	}
@@ -248,8 +267,8 @@ func (r *run) hold(n int32, level int, all bool) {
 	v := r.m.outcome(r.x.assertion(n).Assertion, r.ranks, r.top)
 	switch {
 	case v >= level:
-		r.give(by, level)
+		r.give(by, level, n)
 	case v > 0:
-		r.waiting[v] = append(r.waiting[v], by)
+		r.waiting[v] = append(r.waiting[v], pending{by, n})
 	}
 }

@@ -1,0 +1,309 @@
+package keynote
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"oakley/internal/diag"
+)
+
+// Explanation is an answer with its reasons. Nothing in it shows a passphrase:
+// where one may stand, there is "***".
+type Explanation struct {
+	Result     Result
+	Values     []string // of the query, from the weakest
+	Requesters []Requester
+	// Granting are the assertions by which POLICY came to a value above the
+	// lowest one, POLICY's own first.
+	Granting []*Assertion
+	// Reasons say what kept POLICY from the highest value, the nearest first:
+	// what would grant if the least were different.
+	Reasons []Reason
+
+	set   *Set
+	query *Query
+}
+
+// Requester is one who asks.
+type Requester struct {
+	Name string
+	// Licensed is whether some assertion names it.
+	Licensed bool
+	// Malformed is whether it claims to be a key and is none.
+	Malformed bool
+}
+
+// ReasonKind says what an assertion lacks.
+type ReasonKind uint8
+
+// Kinds of reasons, the nearest first.
+const (
+	// ReasonConditions: the licensees ask, but the conditions do not hold.
+	ReasonConditions ReasonKind = iota
+	// ReasonLicensees: some of the licensees ask, but others are needed too.
+	ReasonLicensees
+	// ReasonUnreached: the licensees ask and the conditions may hold, but POLICY
+	// trusts the authorizer with nothing.
+	ReasonUnreached
+)
+
+// Reason is an assertion that could have granted something and did not.
+type Reason struct {
+	Kind      ReasonKind
+	Assertion *Assertion
+	// Value is what its conditions gave.
+	Value Result
+	// Failures are the tests that were false, the nearest first; of
+	// ReasonConditions.
+	Failures []Failure
+	// Missing are the licensees that do not ask; of ReasonLicensees.
+	Missing []string
+}
+
+// Failure is a test that was false, or a value that was given and is too low.
+type Failure struct {
+	At   diag.Pos
+	Test string // as written, on one line
+	// Negated tells that Test was true and had to be false.
+	Negated bool
+	// Operands are the values in the test that are not written in it.
+	Operands []Operand
+	// Err is why the test could not be evaluated, if it could not.
+	Err error
+	// Holds tells that Test is a clause whose test was true but whose value,
+	// Gives, is not Wanted, the highest one.
+	Holds         bool
+	Gives, Wanted string
+
+	progress int
+}
+
+// Operand is a part of a test and its value.
+type Operand struct {
+	Text  string
+	Value string // in quotes if it is a string
+	// Unset tells that it is an attribute that the query has not.
+	Unset bool
+}
+
+// Bounds of an explanation.
+const (
+	maxFailures = 16
+	maxOperands = 8
+	maxExcerpt  = 200 // bytes of a test that are shown
+)
+
+// Explain answers q as Query does, and says why.
+func (s *Set) Explain(q *Query) (*Explanation, error) {
+	r, err := s.start(q)
+	if err != nil {
+		return nil, err
+	}
+	r.gave = make([]int32, int(r.x.firstName)+len(r.x.names))
+	e := &Explanation{Values: slices.Clone(r.values), set: s, query: q}
+	e.Result = r.result(r.solve(false))
+	for _, p := range q.Requesters {
+		name := s.canonical(p)
+		id, known := r.x.find(name)
+		e.Requesters = append(e.Requesters, Requester{
+			Name: r.show(p), Malformed: strings.HasPrefix(name, malformed),
+			Licensed: known && id != policyID && r.x.isLicensed(id),
+		})
+	}
+	r.m.total = 0 // explaining has a budget of its own
+	if e.Result.Index > 0 {
+		e.Granting = r.granting()
+	}
+	if e.Result.Index < r.top {
+		e.Reasons = r.reasons()
+	}
+	return e, nil
+}
+
+func (x *index) isLicensed(id int32) bool {
+	for ; x != nil; x = x.below {
+		if len(x.licensed[id]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// isAuthor tells whether the principal made an assertion.
+func (x *index) isAuthor(id int32) bool {
+	for ; x != nil; x = x.below {
+		if len(x.authored[id]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// show is a principal without what may be a passphrase.
+func (r *run) show(principal string) string {
+	if !looksSecret(principal) {
+		return clip(principal)
+	}
+	if id, ok := r.x.find(r.s.canonical(principal)); ok && r.x.isAuthor(id) {
+		return clip(principal)
+	}
+	if kind, _, ok := strings.Cut(principal, ":"); ok && strings.HasPrefix(strings.ToLower(kind), "passphrase") {
+		return kind + ":" + veil
+	}
+	return veil
+}
+
+// granting are the assertions that POLICY's value came by.
+func (r *run) granting() []*Assertion {
+	var found []*Assertion
+	seen := map[int32]bool{}
+	queue := []int32{policyID}
+	for len(queue) > 0 {
+		id := queue[0]
+		queue = queue[1:]
+		n := r.gave[id] - 1
+		if n < 0 || seen[id] {
+			continue
+		}
+		seen[id] = true
+		found = append(found, r.x.assertion(n).Assertion)
+		for _, l := range r.licensees(n) {
+			if r.value(l) >= r.value(id) {
+				queue = append(queue, l)
+			}
+		}
+	}
+	return found
+}
+
+// licensees are the principals of assertion n, those that depend on attributes
+// resolved.
+func (r *run) licensees(n int32) []int32 {
+	if ids, ok := r.resolved[n]; ok {
+		return ids
+	}
+	return r.x.assertion(n).licensees
+}
+
+// reasons looks at every assertion that the query came to.
+func (r *run) reasons() []Reason {
+	var found []Reason
+	progress := map[*Assertion]int{}
+	seen := map[int32]bool{}
+	add := func(n int32) {
+		if seen[n] {
+			return
+		}
+		seen[n] = true
+		if w, ok := r.reason(n); ok {
+			for _, f := range w.Failures {
+				progress[w.Assertion] = max(progress[w.Assertion], f.progress)
+			}
+			found = append(found, w)
+		}
+	}
+	for y := r.x; y != nil; y = y.below {
+		for _, n := range y.sources {
+			add(n)
+		}
+		for id, v := range r.has {
+			if v > 0 {
+				for _, at := range y.licensed[int32(id)] {
+					add(at.assertion)
+				}
+			}
+		}
+	}
+	slices.SortStableFunc(found, func(a, b Reason) int {
+		p, q := a.Assertion.Pos(), b.Assertion.Pos()
+		return cmp.Or(
+			cmp.Compare(a.Kind, b.Kind),
+			-cmp.Compare(a.Value.Index, b.Value.Index),
+			-cmp.Compare(progress[a.Assertion], progress[b.Assertion]),
+			cmp.Compare(p.File, q.File), cmp.Compare(p.Line, q.Line),
+		)
+	})
+	return found
+}
+
+func (r *run) reason(n int32) (w Reason, ok bool) {
+	a := r.x.assertion(n)
+	by := r.authorizer(n)
+	w.Assertion = a.Assertion
+	if r.value(by) == r.top {
+		return w, false
+	}
+	if !r.x.everything && !r.x.isReached(by) {
+		w.Kind = ReasonUnreached
+		return w, true
+	}
+	v := r.m.outcome(a.Assertion, r.ranks, r.top)
+	w.Value = r.result(v)
+	if !r.done[n] {
+		w.Kind = ReasonLicensees
+		for i, id := range r.licensees(n) {
+			if r.has[id] == 0 {
+				w.Missing = append(w.Missing, r.showLeaf(a.Assertion, i))
+			}
+		}
+		return w, true
+	}
+	w.Failures = r.why(a.Assertion)
+	return w, v < r.top
+}
+
+// showLeaf is licensee number i of a for the reader.
+func (r *run) showLeaf(a *Assertion, i int) string {
+	e := a.leaves[i].e
+	if v, ok := e.constant(); ok {
+		if s := r.show(v); s != veil {
+			return s
+		}
+	}
+	if e.name != "" {
+		return e.name
+	}
+	return a.doc.excerpt(e.at)
+}
+
+// excerpt is a piece of the text on one line, passphrases veiled.
+func (d *document) excerpt(s span) string {
+	var b strings.Builder
+	off := s.from
+	i, _ := slices.BinarySearchFunc(d.secret, s.from, func(h span, off int) int { return cmp.Compare(h.end, off) })
+	for ; i < len(d.secret) && d.secret[i].end <= s.end; i++ {
+		if h := d.secret[i]; h.from >= off {
+			b.WriteString(d.src[off:h.from] + veil)
+			off = h.end
+		}
+	}
+	b.WriteString(d.src[off:s.end])
+	text := oneLine(b.String())
+	if len(text) > maxExcerpt {
+		text = text[:maxExcerpt] + "..."
+	}
+	return text
+}
+
+// oneLine removes comments and makes every gap one blank, but for those in
+// literals.
+func oneLine(s string) string {
+	var b strings.Builder
+	l := lexer{src: s, end: len(s)}
+	for {
+		gap := l.off
+		l.skip()
+		if l.off >= l.end {
+			return b.String()
+		}
+		if l.off > gap && b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		t := l.next()
+		b.WriteString(strings.Join(strings.FieldsFunc(s[t.at.from:t.at.end], func(r rune) bool { return r == '\n' || r == '\r' }), " "))
+		if t.kind == tBad {
+			return b.String()
+		}
+	}
+}

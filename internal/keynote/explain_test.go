@@ -1,0 +1,122 @@
+package keynote_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"oakley/internal/keynote"
+)
+
+const sub = `KeyNote-Version: 2
+Comment: hand on to the two halves
+Authorizer: "POLICY"
+Licensees: "subpolicy1" || "subpolicy2"
+
+Comment: the branch offices
+Authorizer: "subpolicy1"
+Licensees: "passphrase:mekmitasdigoat" || "mekmitasdigoat"
+Conditions: app_domain == "IPsec policy" && esp_present == "yes" &&
+            esp_enc_alg == "aes" && !(pfs == "no") -> "true";
+
+Authorizer: "subpolicy2"
+Licensees: "DN:/CN=gw" && "DN:/CN=other"
+
+Authorizer: "nobody"
+Licensees: "passphrase:mekmitasdigoat"
+`
+
+func explain(t *testing.T, s *keynote.Set, attrs map[string]string, who ...string) *keynote.Explanation {
+	t.Helper()
+	e, err := s.Explain(&keynote.Query{Requesters: who, Attributes: attrs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestBriefNamesTheNearestReasonFirst(t *testing.T) {
+	s := load(t, sub)
+	for _, x := range []struct {
+		enc, who string
+		want     []string
+	}{
+		{"3des", "passphrase:mekmitasdigoat mekmitasdigoat", []string{
+			`POLICY gives "false" to passphrase:***, ***`,
+			`policy:6 (the branch offices): line 10: esp_enc_alg == "aes" is false: esp_enc_alg is "3des"`,
+			`policy:15: names the requester, but nothing from POLICY leads to its authorizer "nobody"`,
+		}},
+		{"", "mekmitasdigoat", []string{
+			`POLICY gives "false" to ***`,
+			`policy:6 (the branch offices): line 10: esp_enc_alg == "aes" is false: esp_enc_alg is not set`,
+		}},
+		{"aes", "mekmitasdigoat", []string{
+			`POLICY gives "true" to ***, by policy:1 (hand on to the two halves), policy:6 (the branch offices)`,
+		}},
+		{"aes", "DN:/CN=gw", []string{
+			`POLICY gives "false" to DN:/CN=gw`,
+			`policy:12: needs also DN:/CN=other`,
+		}},
+		{"aes", "DN:/CN=x", []string{
+			`POLICY gives "false" to DN:/CN=x`,
+			`no assertion that POLICY reaches has one of these among its licensees`,
+		}},
+	} {
+		attrs := map[string]string{"app_domain": "IPsec policy", "esp_present": "yes"}
+		if x.enc != "" {
+			attrs["esp_enc_alg"] = x.enc
+		}
+		got := explain(t, s, attrs, strings.Fields(x.who)...).Brief()
+		if !slices.Equal(got, x.want) {
+			t.Errorf("%s %s:\n%s\nwanted\n%s", x.who, x.enc, strings.Join(got, "\n"), strings.Join(x.want, "\n"))
+		}
+	}
+}
+
+func TestWholeTree(t *testing.T) {
+	const want = `POLICY: "false"
+  policy:1 (hand on to the two halves) gives "false": conditions "true", licensees "false"
+    subpolicy1: "false"
+      policy:6 (the branch offices) gives "false": conditions "false", licensees "true"
+        line 10: esp_enc_alg == "aes" is false: esp_enc_alg is "3des"
+        passphrase:***: "true", asks
+        "***": "true", asks
+    subpolicy2: "false"
+      policy:12 gives "false": conditions "true", licensees "false"
+        DN:/CN=gw: "false", does not ask, and no assertion is by it
+        DN:/CN=other: "false", does not ask, and no assertion is by it
+`
+	attrs := map[string]string{"app_domain": "IPsec policy", "esp_present": "yes", "esp_enc_alg": "3des"}
+	var b strings.Builder
+	if _, err := explain(t, load(t, sub), attrs, "passphrase:mekmitasdigoat", "mekmitasdigoat").WriteTo(&b); err != nil || b.String() != want {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+}
+
+// TestFailures shows how a test that is false reads.
+func TestFailures(t *testing.T) {
+	attrs := map[string]string{"a": "1", "b": "x", "name": "b", "_": ""}
+	delete(attrs, "_")
+	for test, want := range map[string]string{
+		`a == "2"`:                        `line 2: a == "2" is false: a is "1"`,
+		`@a > 5`:                          `line 2: @a > 5 is false: @a is 1`,
+		`&a + 0.5 > 5.0`:                  `line 2: &a + 0.5 > 5.0 is false: &a + 0.5 is 1.5`,
+		`@a / 0 == 1`:                     `line 2: @a / 0 == 1 cannot be evaluated: division by zero: @a is 1`,
+		`!(b == "x")`:                     `line 2: b == "x" holds and must not: b is "x"`,
+		`$name == "y"`:                    `line 2: $name == "y" is false: $name is "x"`,
+		`missing == "y"`:                  `line 2: missing == "y" is false: missing is not set`,
+		`b == "p" || b == "q"`:            `line 2: b == "p" || b == "q" is false: b is "x"`,
+		`b == "x" -> "maybe"`:             `line 2: b == "x" -> "maybe" gives "maybe" and not "true"`,
+		`false`:                           `line 2: false is false`,
+		`_ACTION_AUTHORIZERS == "x"`:      `line 2: _ACTION_AUTHORIZERS == "x" is false: _ACTION_AUTHORIZERS is "***"`,
+		`b ~= "^y" # why` + "\n && true":  `line 2: b ~= "^y" is false: b is "x"`,
+		`b == "x" -> { a == "7"; }`:       `line 2: a == "7" is false: a is "1"`,
+		`(a == "1" && b == "z") || false`: `line 2: b == "z" is false: b is "x"`,
+	} {
+		s := load(t, "Authorizer: \"POLICY\"\nConditions: "+test+";\n")
+		e := explain(t, s, attrs, "secret")
+		if len(e.Reasons) != 1 || len(e.Reasons[0].Failures) == 0 || e.Reasons[0].Failures[0].String() != want {
+			t.Errorf("%s: %+v", test, e.Brief())
+		}
+	}
+}
