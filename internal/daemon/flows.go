@@ -7,11 +7,6 @@ import (
 	"oakley/internal/ipsec"
 )
 
-// flowOrder is where the configuration's flows stand: the more specific selector
-// is first among equals, and there is room on both sides for what people put
-// before or behind.
-const flowOrder = 1 << 16
-
 // flows are two for each listed connection, that stand from the start to the
 // end: what they cover is protected or dropped.
 func (t *translator) flows(c *ike.Config) []ipsec.Flow {
@@ -26,7 +21,7 @@ func (t *translator) flows(c *ike.Config) []ipsec.Flow {
 		f := ipsec.Flow{
 			ID: ipsec.FlowName(n.Name, ipsec.Out), Dir: ipsec.Out, Type: ipsec.FlowRequire, Selector: sel,
 			// Of two connections for the same traffic the first in the file is used.
-			Order: flowOrder + taken[sel],
+			Order: ipsec.OrderIKE + taken[sel],
 			Local: n.Peer.Local, Remote: n.Peer.Address,
 			Owner: ipsec.OwnerIKE, Conn: n.Name, Interface: n.Interface, IDs: identities(n.Peer),
 		}

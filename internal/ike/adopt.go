@@ -110,26 +110,6 @@ func whyNot(c *child, hard time.Duration) string {
 	return "one direction of them is missing"
 }
 
-// adoptConn makes the connection of a peer that the configuration does not
-// list, as it was made when the peer called.
-func (e *Engine) adoptConn(name string, remote netip.AddrPort, sa *ipsec.SA) *connState {
-	d, peer := e.cfg.DefaultConnection, e.peerAt(remote.Addr())
-	if d == nil || peer == nil || d.Peer != nil && d.Peer != peer {
-		return nil
-	}
-	sel := sa.Selector
-	if sa.ID.Dir == ipsec.In {
-		sel = sel.Reverse()
-	}
-	conn := *d
-	conn.Name, conn.Peer, conn.Active = name, peer, false
-	conn.Local = Net{Prefix: sel.Src, Proto: sel.Proto, Port: sel.SrcPort}
-	conn.Remote = Net{Prefix: sel.Dst, Proto: sel.Proto, Port: sel.DstPort}
-	cs := &connState{conn: &conn, dynamic: true, remoteID: unclaimed, remoteAddr: remote, hasFlows: true}
-	e.addConn(cs)
-	return cs
-}
-
 // claim gives adopted SAs to the peer that has authenticated itself from their
 // address: from now on its deletes count for them.
 func (e *Engine) claim(p *phase1) {

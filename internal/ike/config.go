@@ -16,6 +16,9 @@ type Config struct {
 	DefaultPeer       *Peer // for any other address; may be nil
 	Connections       []*Connection
 	DefaultConnection *Connection // for IDs that no listed connection matches; may be nil
+	// Unlisted, if not nil, has the suites for any other IDs: a policy, asked by
+	// QueryPolicy, has to know who may have them. Its networks count for nothing.
+	Unlisted *Connection
 
 	Port      uint16 // IKE port, 500
 	EncapPort uint16 // UDP-encapsulation port, 4500
@@ -31,6 +34,7 @@ type Config struct {
 	MaxHalfOpen        int // unfinished phase 1 exchanges that peers started
 	MaxHalfOpenPerAddr int
 	MaxQuickPerPeer    int // unfinished quick modes that one peer started
+	MaxMadePerPeer     int // connections that are not listed and the policy lets one peer have
 }
 
 // Defaults fills what is zero and returns c.
@@ -60,6 +64,7 @@ func (c *Config) Defaults() *Config {
 	num(&c.MaxHalfOpen, 1000)
 	num(&c.MaxHalfOpenPerAddr, 20)
 	num(&c.MaxQuickPerPeer, 50)
+	num(&c.MaxMadePerPeer, 1000)
 	return c
 }
 

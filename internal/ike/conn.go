@@ -17,6 +17,7 @@ import (
 type connState struct {
 	conn       *Connection
 	dynamic    bool   // made for a peer that no listed connection matches
+	byPolicy   bool   // a dynamic one: after Config.Unlisted
 	remoteID   string // of a dynamic one: the peer's authenticated ID
 	remoteAddr netip.AddrPort
 	wanted     bool
@@ -229,21 +230,7 @@ func (e *Engine) connFor(p *phase1, local, remote Net) *connState {
 			return cs
 		}
 	}
-	// A generic connection: what it does not fix has to be the tunnel's end
-	// itself, else a peer could ask for any network of anybody.
-	d := e.cfg.DefaultConnection
-	if d == nil || d.Peer != nil && d.Peer != p.peer || !d.Local.means(local, p.local.Addr()) || !d.Remote.means(remote, p.remote.Addr()) {
-		return nil
-	}
-	conn := *d
-	conn.Name = fmt.Sprintf("%s@%s/%s", d.Name, p.remote, remote)
-	for i := 2; e.conns[conn.Name] != nil; i++ { // another peer had this port before
-		conn.Name = fmt.Sprintf("%s@%s/%s#%d", d.Name, p.remote, remote, i)
-	}
-	conn.Peer, conn.Local, conn.Remote, conn.Active = p.peer, local, remote, false
-	cs := &connState{conn: &conn, dynamic: true, remoteID: string(p.idBody), remoteAddr: p.remote}
-	e.addConn(cs)
-	return cs
+	return e.madeFor(p, local, remote)
 }
 
 // means tells whether a configured end is what the peer named.
@@ -299,7 +286,7 @@ func (cs *connState) flows(q *quick) []ipsec.FlowChange {
 	}
 	sel := q.selector()
 	f := ipsec.Flow{
-		Type: ipsec.FlowRequire, Local: q.p.local.Addr(), Remote: q.p.remote.Addr(), Mode: q.chosen.sas[0].offer.mode,
+		Type: ipsec.FlowRequire, Order: ipsec.OrderIKE, Local: q.p.local.Addr(), Remote: q.p.remote.Addr(), Mode: q.chosen.sas[0].offer.mode,
 		Proto: ipProtos[q.chosen.sas[0].proto], Owner: ipsec.OwnerIKE, Conn: cs.conn.Name,
 		Interface: cs.conn.Interface, IDs: q.p.ids,
 	}
@@ -430,7 +417,7 @@ func (e *Engine) reload(cfg *Config) {
 	}
 	for _, cs := range e.sortedConns() {
 		n := cfg.connection(cs.conn.Name)
-		if cs.dynamic && sameDefault(old, cfg) {
+		if cs.dynamic && samePattern(old.pattern(cs.byPolicy), cfg.pattern(cs.byPolicy)) {
 			n = cs.conn
 		}
 		if n == nil || kept[cs.conn.Peer] == nil || !sameConnection(cs.conn, n) {
@@ -482,15 +469,6 @@ func (e *Engine) adopt(cfg *Config, kept map[*Peer]*Peer) {
 			e.addConn(&connState{conn: c})
 		}
 	}
-}
-
-// sameDefault tells whether peers that no connection names still get the same.
-func sameDefault(a, b *Config) bool {
-	x, y := a.DefaultConnection, b.DefaultConnection
-	if x == nil || y == nil || (x.Peer == nil) != (y.Peer == nil) {
-		return false
-	}
-	return sameConnection(x, y) && (x.Peer == nil || x.Peer.Name == y.Peer.Name)
 }
 
 // sameConnection compares all but the peer, which is compared by itself, and

@@ -32,6 +32,11 @@ func (s Selector) String() string {
 	return fmt.Sprintf("%s%s -> %s%s%s", s.Src, port(s.SrcPort), s.Dst, port(s.DstPort), proto)
 }
 
+// OrderIKE is where flows that are negotiated stand: the more specific selector is
+// first among equals, and there is room on both sides for what people put before
+// or behind.
+const OrderIKE = 1 << 16
+
 // FlowID is a flow's stable name: the connection's name and the direction, so
 // that a reload can be a difference.
 type FlowID string
