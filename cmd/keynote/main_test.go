@@ -29,9 +29,10 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": status,
-			"mode":   mode,
-			"join":   join,
+			"status":  status,
+			"mode":    mode,
+			"join":    join,
+			"example": example,
 		},
 	})
 }
