@@ -113,7 +113,7 @@ func TestShortKeysNameAndDoNotSign(t *testing.T) {
 		t.Errorf("it verifies: %v", err)
 	}
 	err = Verify(written(t, "rsa", odd(1023), n(3)), "sig-rsa-sha1-hex:00", under(t, "sig-rsa-sha1-hex"))
-	if err == nil || !strings.Contains(err.Error(), "RSA key of 1023 bits") {
+	if err == nil || !strings.Contains(err.Error(), "an RSA key of 1023 bits") {
 		t.Errorf("it verifies: %v", err)
 	}
 }

@@ -179,16 +179,16 @@ func unwrap(sig []byte, size int) ([]byte, error) {
 func strong(pub crypto.PublicKey) error {
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
-		return longEnough("RSA", pub.N)
+		return longEnough("an RSA", pub.N)
 	case *dsa.PublicKey:
-		return longEnough("DSA", pub.P)
+		return longEnough("a DSA", pub.P)
 	}
 	return fmt.Errorf("keys of type %T cannot sign assertions; RSA and DSA keys can", pub)
 }
 
 func longEnough(alg string, modulus *big.Int) error {
 	if bits := modulus.BitLen(); bits < MinModulus {
-		return fmt.Errorf("signatures of a %s key of %d bits count for nothing, since anybody can forge them; %d bits are the least (make a new key with \"keynote keygen\")", alg, bits, MinModulus)
+		return fmt.Errorf("signatures of %s key of %d bits count for nothing, since anybody can forge them; %d bits are the least (make a new key with \"keynote keygen\")", alg, bits, MinModulus)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"strings"
 	"testing"
@@ -133,6 +134,33 @@ func TestRSASignaturesAreOpenBSDs(t *testing.T) {
 	}
 	if len(seen) != 4 {
 		t.Errorf("only %v were compared", seen)
+	}
+}
+
+// The numbers of a credential that OpenBSD's keynote(1) signed with
+// sig-rsa-sha1-base64 in 2004: its authorizer, the digest of what is signed, and
+// the signature.
+func TestSignatureOfOpenBSDVerifies(t *testing.T) {
+	const authorizer = "rsa-hex:30818902818100b916a7a91a7a8315bc5b2127d5766b15b0a041310b118be2e6c06042b2" +
+		"0c8caa1087275621167f90123f32f280f6b0487f69cb7134e25cd2d3ff54b33f954f4c5b80f649f9e3f6d2" +
+		"6cba2dcb86bfa7603b9b5a06c2ddb0e3d9c25fa000f2e3a42dea967bf71c8ee38397ed43ae15a073f86513" +
+		"727145a236d680f224c4f8ba270203010001"
+	const signature = "890abf3266ffbf260641bb0d524a67281e57de5bf91f4fd8e53eb4b897ba5a19bd2d963085d00140b8" +
+		"58696fdc67e356d2671fbe9638f4445c5434e5d5a30460d2a62d27110f1f9c651760761323b3b8add479132" +
+		"90ddad24b8b66a4b2c531d7579caf55cfadc5c737396549249aef4936e94999d69bf59ff0dc16bf34731074"
+	digest, err := hex.DecodeString("b2d56eed301e3c66c24d2d979344d1ae3a3efca0")
+	must(t, err)
+	sig, err := hex.DecodeString(signature)
+	must(t, err)
+	pub, err := ParsePublic(authorizer)
+	must(t, err)
+	must(t, schemes["sig-rsa-sha1-base64"].verify(pub, sig, digest))
+	if got := canonical(t, authorizer); got != authorizer {
+		t.Errorf("its canonical form is %s", got)
+	}
+	digest[19] ^= 1
+	if err := schemes["sig-rsa-sha1-base64"].verify(pub, sig, digest); !errors.Is(err, ErrForged) {
+		t.Errorf("another digest: %v", err)
 	}
 }
 
