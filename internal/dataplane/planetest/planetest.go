@@ -25,6 +25,7 @@ type Site struct {
 	// Coarse: it counts what it drops for the host and not for an SA, and not by
 	// all of our reasons; what waits for an SA it does not count.
 	Coarse bool
+	past   uint64 // what a coarse one had dropped when the case began
 }
 
 // Harness is two gateways that reach each other. Twice, if not nil, makes the
@@ -37,6 +38,8 @@ type Harness struct {
 	// Readdress, if not nil, makes A's UDP packets come from an address of A's
 	// and another port, as a NAT would, and brings to A what is sent there.
 	Readdress func(seen netip.AddrPort)
+	// Few: of ciphers and hashes each comes once, and not each with each.
+	Few bool
 }
 
 // both is what both planes can do.
@@ -58,10 +61,7 @@ func (s *Site) drops(t *testing.T, id ipsec.SAID, why ipsec.Drop) (n uint64) {
 	all, err := s.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerAny})
 	must(t, err)
 	if s.Coarse {
-		for _, d := range all.Drops {
-			n += d
-		}
-		return n
+		return sum(all.Drops) - s.past
 	}
 	if id == (ipsec.SAID{}) {
 		return all.Drops[why]
@@ -69,6 +69,21 @@ func (s *Site) drops(t *testing.T, id ipsec.SAID, why ipsec.Drop) (n uint64) {
 	st, err := s.Backend.GetSA(ctx, id)
 	must(t, err)
 	return st.Drops[why]
+}
+
+func sum(all ipsec.Drops) (n uint64) {
+	for _, d := range all {
+		n += d
+	}
+	return n
+}
+
+// begin is for a plane that has served before.
+func (s *Site) begin(t *testing.T) {
+	t.Helper()
+	all, err := s.Backend.Dump(ctx, dataplane.Query{Only: dataplane.Flows})
+	must(t, err)
+	s.past = sum(all.Drops)
 }
 
 // patience is how long something that must happen may take, and calm how long
@@ -87,6 +102,8 @@ func Run(t *testing.T, make func(t *testing.T) *Harness) {
 			if c.traffic && !h.A.Backend.Info().CarriesData {
 				return // this part is for planes that carry traffic
 			}
+			h.A.begin(t)
+			h.B.begin(t)
 			c.run(t, h)
 		})
 	}

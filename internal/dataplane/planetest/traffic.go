@@ -159,13 +159,15 @@ func everySuite(t *testing.T, h *Harness) {
 	ready(t, h, nets4)
 	info := h.both()
 	number := uint32(0)
-	for _, c := range info.Ciphers {
+	for i, c := range info.Ciphers {
 		ci := c.Info()
 		auths := slices.DeleteFunc(slices.Clone(info.Auths), func(a ipsec.Auth) bool {
 			return a == ipsec.AuthAESGMAC // AH's alone
 		})
 		if ci.ICV != 0 {
 			auths = []ipsec.Auth{ipsec.AuthNone}
+		} else if h.Few {
+			auths = auths[i%len(auths):][:1]
 		}
 		for _, a := range auths {
 			for _, udp := range []bool{false, true} {

@@ -194,14 +194,20 @@ func (b *book) serving(f *flowEntry) (chain []*saEntry, pinned bool) {
 		if bundled(e.sa.Bundle) {
 			return b.chain(e), true
 		}
-		for _, o := range slices.Backward(all) {
-			if !bundled(o.sa.Bundle) {
-				return []*saEntry{e}, o != e
+		for _, o := range all {
+			if o != e && !bundled(o.sa.Bundle) && o.added.Add(sameTime).After(e.added) {
+				pinned = true
 			}
 		}
+		return []*saEntry{e}, pinned
 	}
 	return nil, false
 }
+
+// sameTime is how much older one SA must be than another of the same reqid for the
+// kernel to see it: it counts whole seconds, and among those of one second it
+// takes any.
+const sameTime = 2 * time.Second
 
 // served are the flows that an SA may serve.
 func (b *book) served(sa *ipsec.SA) []*flowEntry {

@@ -1,16 +1,13 @@
 package xfrm
 
 import (
-	"log/slog"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 
 	"oakley/internal/dataplane"
-	"oakley/internal/dataplane/ipsecd"
 	"oakley/internal/dataplane/planetest"
 	"oakley/internal/dataplane/userspace"
 	"oakley/internal/ipsec"
@@ -22,7 +19,7 @@ func parseCIDR(s string) (net.IP, *net.IPNet, error) { return net.ParseCIDR(s) }
 
 // TestInMachine is what needs a kernel with ESP.
 func TestInMachine(t *testing.T) {
-	m := vmtest.Machine{Modules: append(slices.Clone(vmtest.IPsec), "chacha_generic", "poly1305_generic"), Memory: 384 + *manyTunnels/10}
+	m := vmtest.Machine{Build: []string{"oakley/cmd/ipsecd"}, Modules: append(slices.Clone(vmtest.IPsec), "chacha_generic", "poly1305_generic"), Memory: 384 + *manyTunnels/10}
 	vmtest.Run(t, m, func(t *testing.T) {
 		for _, c := range []struct {
 			name string
@@ -31,7 +28,9 @@ func TestInMachine(t *testing.T) {
 			{"what the kernel has", hasAll},
 			{"conformance", conformance},
 			{"conformance with userspace", kernelAndUserspace},
-			{"conformance through ipsecd's socket", behindASocket},
+			{"conformance through the program ipsecd", throughTheProgram},
+			{"the program is killed under traffic", programKilled},
+			{"others change the tables", tablesChanged},
 			{"flows that let pass", inClear},
 			{"clear text is dropped", clearIsDropped},
 			{"killed under traffic", killedUnderTraffic},
@@ -92,39 +91,6 @@ func kernelAndUserspace(t *testing.T) {
 			})
 		})
 	}
-}
-
-// behindASocket is the suite again, with the kernel behind ipsecd's socket, where
-// ipsecadm and ipsecctl find it.
-func behindASocket(t *testing.T) {
-	planetest.Run(t, func(t *testing.T) *planetest.Harness {
-		a, b, c := pairOfGates(t, Options{Hold: true}, Options{Hold: true})
-		for _, g := range []*gate{a, b} {
-			path := filepath.Join(t.TempDir(), "sock")
-			l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: path})
-			must(t, err)
-			s := ipsecd.NewServer(g.plane, -1, slog.New(slog.DiscardHandler))
-			served := make(chan error, 1)
-			go func() { served <- s.Serve(l) }()
-			client, err := ipsecd.Dial(ctx, path, ipsecd.AllEvents)
-			must(t, err)
-			t.Cleanup(func() {
-				client.Close()
-				l.Close()
-				if err := <-served; err != nil {
-					t.Error(err)
-				}
-				g.plane.Close()
-				s.Close()
-			})
-			g.Backend = client
-		}
-		return &planetest.Harness{
-			A: a.Site, B: b.Site,
-			Twice:     func(on bool) { c.twice.Store(on) },
-			Readdress: func(seen netip.AddrPort) { c.seen.Store(&seen) },
-		}
-	})
 }
 
 // hasAll: what Debian's kernel has, and that what it lacks is said.

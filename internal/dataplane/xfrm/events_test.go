@@ -129,7 +129,7 @@ func TestDeferred(t *testing.T) {
 	if pinned() != 0x1001 {
 		t.Errorf("pinned to %x, want the old one", pinned())
 	}
-	eventually(t, "that the new one is used", func() bool { return pinned() == 0 })
+	eventually(t, "that the new one is used", func() bool { return pinned() == 0x1002 })
 	third := espOut("c", 0x1003)
 	third.Defer = time.Hour
 	must(t, p.AddSA(ctx, third))
@@ -141,6 +141,30 @@ func TestDeferred(t *testing.T) {
 	if pinned() != 0 {
 		t.Errorf("pinned to %x, want nothing: only the one that waits is left", pinned())
 	}
+}
+
+// TestRekeyedWithinASecond: the kernel takes any of the SAs that were made in one
+// second, so it is told which is the newest, as long as there is another.
+func TestRekeyedWithinASecond(t *testing.T) {
+	k := newFake()
+	p := planeOn(t, k, nil)
+	must(t, p.ApplyFlows(ctx, tunnel("c", netA, netB, ipsec.FlowRequire)))
+	pinned := func(want ipsec.SPI) {
+		t.Helper()
+		if got := k.policy(wire.DirOut, "10.2.0.0/24").Templates[0].SPI; got != uint32(want) {
+			t.Errorf("pinned to %x, want %x", got, want)
+		}
+	}
+	first := espOut("c", 0x1001)
+	must(t, p.AddSA(ctx, first))
+	pinned(0)
+	must(t, p.AddSA(ctx, espOut("c", 0x1002)))
+	pinned(0x1002)
+	must(t, p.DeleteSA(ctx, first.ID))
+	pinned(0)
+	p.book.sas[espOut("c", 0x1002).ID].added = time.Now().Add(-sameTime)
+	must(t, p.AddSA(ctx, espOut("c", 0x1003)))
+	pinned(0)
 }
 
 // TestAcquires: one is outstanding a flow; after a refusal the flow drops, the

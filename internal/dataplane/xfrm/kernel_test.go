@@ -76,7 +76,12 @@ func (b *bare) send(to string) {
 // tables is what the host's kernel has, of whomever it is.
 func (b *bare) tables() (policies []*wire.Policy, sas []*wire.SA) {
 	b.t.Helper()
-	must(b.t, b.host.Do(func() error {
+	return tablesOf(b.t, b.host)
+}
+
+func tablesOf(t *testing.T, h *lab.Host) (policies []*wire.Policy, sas []*wire.SA) {
+	t.Helper()
+	must(t, h.Do(func() error {
 		k, err := openKernel()
 		if err != nil {
 			return err
@@ -101,15 +106,20 @@ func (b *bare) tables() (policies []*wire.Policy, sas []*wire.SA) {
 }
 
 // as does something to the kernel's tables as another program would.
-func (b *bare) as(t wire.Type, data []byte) {
+func (b *bare) as(typ wire.Type, data []byte) {
 	b.t.Helper()
-	must(b.t, b.host.Do(func() error {
+	stranger(b.t, b.host, typ, data)
+}
+
+func stranger(t *testing.T, h *lab.Host, typ wire.Type, data []byte) {
+	t.Helper()
+	must(t, h.Do(func() error {
 		k, err := openKernel()
 		if err != nil {
 			return err
 		}
 		defer k.close()
-		return k.do(t, data)
+		return k.do(typ, data)
 	}))
 }
 

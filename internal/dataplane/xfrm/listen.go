@@ -158,7 +158,9 @@ func (p *Plane) elsewhere(m *message) error {
 			return nil
 		}
 		p.log.Warn("another program flushed the kernel's tables: policies of ours are put back, SAs of ours have ended", "what", m.typ)
-		return p.resync()
+		err := p.resync()
+		p.events.post(dataplane.Lost{})
+		return err
 	case wire.DelPolicy:
 		id, gone, err := wire.ParseDelPolicy(m.data)
 		if err != nil {

@@ -35,10 +35,10 @@ func pairOfGates(t *testing.T, oa, ob Options) (a, b *gate, c *cable) {
 
 var (
 	routesA = map[string]string{
-		"10.1.0.0/24": "lan", "10.3.0.0/24": "lan", "fd01::/64": "lan", "10.2.0.0/24": "wan", "fd02::/64": "wan",
+		"10.1.0.0/24": "lan", "10.3.0.0/24": "lan", "10.4.0.0/24": "lan", "fd01::/64": "lan", "10.2.0.0/24": "wan", "fd02::/64": "wan",
 	}
 	routesB = map[string]string{
-		"10.2.0.0/24": "lan", "fd02::/64": "lan", "10.1.0.0/24": "wan", "10.3.0.0/24": "wan", "fd01::/64": "wan",
+		"10.2.0.0/24": "lan", "fd02::/64": "lan", "10.1.0.0/24": "wan", "10.3.0.0/24": "wan", "10.4.0.0/24": "wan", "fd01::/64": "wan",
 	}
 )
 
@@ -47,6 +47,10 @@ func udpPacket(src, dst string, number int) []byte {
 	s, d := netip.MustParseAddr(src), netip.MustParseAddr(dst)
 	udp := append(make([]byte, 8), fmt.Sprintf("number %06d", number)...)
 	udp[0], udp[2], udp[3], udp[5] = 4, udpPort>>8, udpPort&0xff, byte(len(udp))
+	if s.Is6() {
+		ip := append([]byte{0x60, 0, 0, 0, 0, byte(len(udp)), 17, 64}, s.AsSlice()...)
+		return append(append(ip, d.AsSlice()...), udp...)
+	}
 	ip := make([]byte, 20)
 	ip[0], ip[8], ip[9], ip[3], ip[5] = 0x45, 64, 17, byte(20+len(udp)), byte(number)|1
 	copy(ip[12:], s.AsSlice())
