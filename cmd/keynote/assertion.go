@@ -25,6 +25,7 @@ func signatureField(text string) (at int, ok bool) {
 type unsigned struct {
 	authorizer string
 	body       string // up to the Signature field
+	commented  bool   // there are comments before the first field, which are not signed
 }
 
 // readUnsigned takes the text of one assertion, whose Signature field may be empty
@@ -35,7 +36,8 @@ func readUnsigned(name, text string) (*unsigned, error) {
 		return nil, fmt.Errorf("%s has no Signature field: end the assertion with a line \"Signature:\"", name)
 	}
 	// An engine that is asked for a credential wants it signed.
-	found, remarks := keynote.Parse(name, []byte(text[:at]+"Signature: \"sig-rsa-sha1-hex:00\"\n"), keynote.Credential)
+	signed := text[:at] + "Signature: \"sig-rsa-sha1-hex:00\"\n"
+	found, remarks := keynote.Parse(name, []byte(signed), keynote.Credential)
 	switch {
 	case remarks.HasErrors():
 		return nil, fmt.Errorf("the assertion has mistakes:\n%w", remarks.Err())
@@ -44,7 +46,8 @@ func readUnsigned(name, text string) (*unsigned, error) {
 	case !blank(afterField(text[at:])):
 		return nil, fmt.Errorf("%s has something after the Signature field; one assertion is signed at a time", name)
 	}
-	return &unsigned{found[0].Authorizer(), text[:at]}, nil
+	before := strings.TrimSuffix(signed, found[0].Text())
+	return &unsigned{found[0].Authorizer(), text[:at], !blank(before)}, nil
 }
 
 // afterField is what follows a field and the lines that continue it.

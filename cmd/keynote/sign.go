@@ -44,6 +44,9 @@ func runSign(args []string, check bool, std *streams) error {
 	if err != nil {
 		return err
 	}
+	if a.commented {
+		std.warn("%s: the comment before the first field is not signed (RFC 2792 section 4.1); OpenBSD signs it, and takes the signature only if the comment is not there", args[1])
+	}
 	private, err := std.readPrivate(args[2])
 	if err != nil {
 		return err
