@@ -73,6 +73,11 @@ func serve(fl *flags, log *daemon.Log) (err error) {
 	if err != nil {
 		return err
 	}
+	turn, err := takeTurn(fl.socket)
+	if err != nil {
+		return err
+	}
+	defer turn.Close()
 	l, err := listen(fl.socket, who.group)
 	if err != nil {
 		return err
@@ -117,7 +122,7 @@ func serve(fl *flags, log *daemon.Log) (err error) {
 		case <-s.Left():
 		case <-tick.C:
 		}
-		if fl.transient && idle(plane, s) {
+		if fl.transient && s.Retire(func() bool { return empty(plane) }) {
 			log.Notice("nobody needs ipsecd any more")
 			return stop(fl, l, plane, s, log)
 		}
@@ -127,11 +132,8 @@ func serve(fl *flags, log *daemon.Log) (err error) {
 // idleEvery is how often a transient process asks itself whether it is needed.
 const idleEvery = 10 * time.Second
 
-// idle tells whether there is neither a client nor anything to keep.
-func idle(b dataplane.Backend, s *ipsecd.Server) bool {
-	if s.Clients() > 0 {
-		return false
-	}
+// empty tells whether there is nothing to keep.
+func empty(b dataplane.Backend) bool {
 	empty, err := ipsecd.Empty(context.Background(), b)
 	return err == nil && empty
 }
@@ -141,7 +143,7 @@ func idle(b dataplane.Backend, s *ipsecd.Server) bool {
 func stop(fl *flags, l io.Closer, plane dataplane.Backend, s *ipsecd.Server, log *daemon.Log) error {
 	_ = l.Close()
 	if fl.kind == kernel {
-		if empty, err := ipsecd.Empty(context.Background(), plane); err != nil || !empty {
+		if !empty(plane) {
 			log.Notice("SAs and flows stay in the kernel; the next ipsecd takes them over")
 		}
 	}

@@ -1,5 +1,7 @@
 // Package launch finds the program ipsecd and starts it: a data plane that goes on
-// when whoever started it ends, as long as it has anything to keep.
+// when whoever started it ends, as long as it has anything to keep. Tools reach the
+// data plane through it: where nobody listens and the kernel has IPsec, an ipsecd is
+// started that keys the kernel.
 package launch
 
 import (
@@ -11,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -48,17 +51,27 @@ type Request struct {
 	Events  ipsecd.Events // that the client takes
 }
 
-// Start starts an ipsecd and connects to it.
+// Start starts an ipsecd and connects to it. When somebody else's was first, the
+// connection is to that one.
 func Start(ctx context.Context, r Request) (*ipsecd.Client, error) {
+	c, _, err := r.start(ctx)
+	return c, err
+}
+
+// start is Start; the channel tells when the process has ended.
+func (r *Request) start(ctx context.Context) (*ipsecd.Client, <-chan error, error) {
 	var said bounded
 	cmd := exec.Command(r.Program, append([]string{"--transient", "--socket", r.Socket}, r.Args...)...)
-	cmd.Dir, cmd.Stderr = "/", &said
+	cmd.Dir, cmd.Stderr, cmd.Env = "/", &said, environment()
 	if r.Stderr != nil {
 		cmd.Stderr = r.Stderr
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := keepFiles(); err != nil {
+		return nil, nil, err
+	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", r.Program, err)
+		return nil, nil, fmt.Errorf("starting %s: %w", r.Program, err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
@@ -66,21 +79,45 @@ func Start(ctx context.Context, r Request) (*ipsecd.Client, error) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		case err := <-ended:
 			// Somebody else's may have been first.
 			if c, e := ipsecd.Dial(ctx, r.Socket, r.Events); e == nil {
-				return c, nil
+				return c, nil, nil
 			}
-			return nil, r.failed(err, &said)
+			return nil, nil, r.failed(err, &said)
 		case <-timeout:
-			return nil, fmt.Errorf("%s does not listen at %s after %v", r.Program, r.Socket, patience)
+			return nil, nil, fmt.Errorf("%s does not listen at %s after %v", r.Program, r.Socket, patience)
 		case <-time.After(10 * time.Millisecond):
 		}
 		if c, err := ipsecd.Dial(ctx, r.Socket, r.Events); err == nil {
-			return c, nil
+			return c, ended, nil
 		}
 	}
+}
+
+// keepFiles keeps what a shell has opened for this process from one that goes on
+// after it: a pipe that somebody reads to its end, a file that is locked.
+func keepFiles() error {
+	err := unix.CloseRange(3, 1<<32-1, unix.CLOSE_RANGE_CLOEXEC)
+	if err == nil || !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	files, err := os.ReadDir("/proc/self/fd") // Linux before 5.11
+	for _, f := range files {
+		var fd int
+		if _, err := fmt.Sscan(f.Name(), &fd); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return err
+}
+
+// environment is ours, without what a service manager wants to hear from us.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "NOTIFY_SOCKET=") || strings.HasPrefix(v, "WATCHDOG_") || strings.HasPrefix(v, "LISTEN_")
+	})
 }
 
 // failed says why ipsecd ended before it listened.

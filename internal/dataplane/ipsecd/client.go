@@ -367,15 +367,21 @@ func Empty(ctx context.Context, b dataplane.Backend) (bool, error) {
 	return err == nil && len(st.SAs)+len(st.Flows) == 0, err
 }
 
-// last tells whether nobody but us needs the process.
 func (p *Client) last() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), farewell)
 	defer cancel()
-	if a, err := p.call(ctx, &request{Op: opTotals}); err != nil || a.Others > 0 {
-		return false
+	alone, err := p.Alone(ctx)
+	return err == nil && alone
+}
+
+// Alone tells whether nobody but us needs the process: there is no other client,
+// no SA and no flow.
+func (p *Client) Alone(ctx context.Context) (bool, error) {
+	a, err := p.call(ctx, &request{Op: opTotals})
+	if err != nil || a.Others > 0 {
+		return false, err
 	}
-	empty, err := Empty(ctx, p)
-	return err == nil && empty
+	return Empty(ctx, p)
 }
 
 // outlast waits for a process to end. Another client may come and keep it.

@@ -47,6 +47,8 @@ type Server struct {
 	watchers map[*backlog[*dataplane.Message]]bool
 	watched  atomic.Bool // there are watchers
 	closed   bool
+	retired  bool
+	came     uint64        // clients so far
 	left     chan struct{} // a client went
 	stop     chan struct{}
 	spis     spis
@@ -88,7 +90,11 @@ func (s *Server) client(c *net.UnixConn) {
 func (s *Server) converse(c net.Conn, p peer) {
 	defer c.Close()
 	x := newSession(s, c, p)
-	if err := s.enter(x); err != nil {
+	err := s.enter(x)
+	if errors.Is(err, dataplane.ErrClosed) {
+		return // it finds that out, and can do nothing about it
+	}
+	if err != nil {
 		s.about.warn("a client of the control socket was refused", "err", err, "peer", p)
 		return
 	}
@@ -99,7 +105,7 @@ func (s *Server) converse(c net.Conn, p peer) {
 func (s *Server) enter(x *session) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || s.retired {
 		return dataplane.ErrClosed
 	}
 	if len(s.clients) >= maxClients {
@@ -115,6 +121,7 @@ func (s *Server) enter(x *session) error {
 		return fmt.Errorf("user %d has %d clients already", x.peer.uid, maxOfUser)
 	}
 	s.clients[x] = true
+	s.came++
 	return nil
 }
 
@@ -133,6 +140,9 @@ func (s *Server) leave(x *session) {
 		s.endAcquire(id, errNobody)
 	}
 	s.giveBack(x)
+	if !x.spoke {
+		return // somebody who looked whether we are here
+	}
 	select {
 	case s.left <- struct{}{}:
 	default:
@@ -155,7 +165,7 @@ func (s *Server) endAcquire(id dataplane.AcquireID, why error) {
 	_ = s.b.EndAcquire(ctx, id, why) // settled otherwise, or the data plane is closed
 }
 
-// Left has a value after a client went.
+// Left has a value after a client went who had said what it came for.
 func (s *Server) Left() <-chan struct{} { return s.left }
 
 // Clients is how many there are.
@@ -163,6 +173,22 @@ func (s *Server) Clients() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.clients)
+}
+
+// Retire tells whether the process can end: there is no client, and empty says
+// that there is nothing to keep. Then nobody is let in any more. A client that
+// comes while empty looks has come in time: the answer is no.
+func (s *Server) Retire(empty func() bool) bool {
+	s.mu.Lock()
+	clients, came := len(s.clients), s.came
+	s.mu.Unlock()
+	if clients > 0 || !empty() {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retired = s.came == came
+	return s.retired
 }
 
 // others is how many clients there are of other processes than x's.

@@ -20,6 +20,7 @@ type session struct {
 	slots   chan struct{} // requests that are not answered yet
 	dumping chan struct{} // one dump at a time
 	writing chan struct{} // one at a time
+	spoke   bool          // it has said what it came for
 }
 
 func newSession(s *Server, c net.Conn, p peer) *session {
@@ -55,6 +56,7 @@ func (x *session) begin(ctx context.Context, wg *sync.WaitGroup) error {
 		x.fail(r.ID, err)
 		return err
 	}
+	x.spoke = true
 	switch r.Op {
 	case opEncap:
 		return x.encap(ctx, &r)
