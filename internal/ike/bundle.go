@@ -366,7 +366,7 @@ func (c *candidate) proposal() PolicyProposal {
 		sa := &c.sas[i]
 		p.Protocols = append(p.Protocols, PolicyProtocol{
 			Proto: sa.proto, ID: sa.offer.id, Mode: sa.offered, Auth: sa.offer.auth, KeyBits: sa.keyLen * 8,
-			Seconds: sa.offer.life.seconds, Kilobytes: sa.offer.life.kilobytes, UDP: sa.offer.udp,
+			Seconds: sa.offer.life.seconds, Kilobytes: sa.offer.life.kilobytes, UDP: sa.offer.udp, ESN: sa.offer.esn,
 		})
 	}
 	return p
@@ -416,7 +416,7 @@ func suiteProposal(s *Suite, terms terms) PolicyProposal {
 		p.PFS = max(p.PFS, t.Group)
 		p.Protocols = append(p.Protocols, PolicyProtocol{
 			Proto: proto, ID: t.ID, Mode: t.Mode, Auth: t.Auth, KeyBits: int(t.KeyLength.Offer),
-			Seconds: t.Seconds.Offer, Kilobytes: t.Kilobytes.Offer, UDP: terms.udp,
+			Seconds: t.Seconds.Offer, Kilobytes: t.Kilobytes.Offer, UDP: terms.udp, ESN: t.ESN,
 		})
 	}
 	return p

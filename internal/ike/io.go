@@ -164,7 +164,8 @@ type QueryPolicy struct {
 	ID        RequestID
 	Initiator bool
 	Peer      string // names of the configuration
-	Conn      string // empty: no connection matches
+	Conn      string
+	Unlisted  bool // the connection is one that the policy alone can allow
 	LocalAddr netip.AddrPort
 	Remote    netip.AddrPort
 	LocalID   string // phase 1 identities
@@ -198,6 +199,7 @@ type PolicyProtocol struct {
 	Seconds   uint64
 	Kilobytes uint64
 	UDP       bool // in UDP, because of NAT
+	ESN       bool
 }
 
 // EndAcquire answers Acquire: nil when SAs are live.
