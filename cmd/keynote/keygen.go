@@ -69,10 +69,13 @@ func (s *streams) colon(alg string) string {
 
 // apart refuses to write one key over the other.
 func apart(public, private string) error {
-	a, err := os.Stat(public)
-	b, err2 := os.Stat(private)
-	same := public == private || err == nil && err2 == nil && a.Mode().IsRegular() && os.SameFile(a, b)
-	if same && public != "-" {
+	a, errA := os.Stat(public)
+	b, errB := os.Stat(private)
+	same := public == private && public != "-"
+	if errA == nil && errB == nil {
+		same = a.Mode().IsRegular() && os.SameFile(a, b)
+	}
+	if same {
 		return usagef("the public and the private key would both be written to %s", private)
 	}
 	return nil
