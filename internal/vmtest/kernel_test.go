@@ -15,6 +15,7 @@ import (
 // The guest's kernel carries a ping through ESP between two hosts, and says how
 // many packets its SAs have seen.
 func TestKernelCarriesESP(t *testing.T) {
+	t.Parallel()
 	Run(t, Machine{Modules: IPsec}, func(t *testing.T) {
 		for _, c := range []struct {
 			name string

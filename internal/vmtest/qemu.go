@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -219,28 +220,37 @@ func (r *running) wait(silence time.Duration, deadline func(spoke time.Time) tim
 }
 
 // turnWait is how long a machine waits for its turn.
-const turnWait = time.Minute
+const turnWait = 2 * time.Minute
 
-// oneAtATime holds back all but one machine of this user on this computer, until
-// free is called: two of them share the processors and both are late. A machine
-// that has waited for a minute goes on nevertheless; being late is no harm.
-func oneAtATime() (free func(), err error) {
+// aTurn holds back all but as many machines of this user as this computer has
+// processors, until free is called: more of them share the processors and all are
+// late. A machine that has waited for long goes on nevertheless; being late is no
+// harm.
+func aTurn() (free func(), err error) {
 	dir, err := cacheDir()
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, err
+	var turns []*os.File
+	leave := func() {
+		for _, f := range turns {
+			f.Close()
+		}
+	}
+	for i := range runtime.NumCPU() {
+		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("lock%d", i)), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			leave()
+			return nil, err
+		}
+		turns = append(turns, f)
 	}
 	lab.Until(turnWait, func() bool {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		return err == nil || !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR)
+		return slices.ContainsFunc(turns, func(f *os.File) bool {
+			return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+		})
 	})
-	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, errors.Join(err, f.Close())
-	}
-	return func() { f.Close() }, nil
+	return leave, nil
 }
 
 // cacheDir is a folder of this user's for what is worth keeping between runs.

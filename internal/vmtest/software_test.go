@@ -14,6 +14,7 @@ import (
 // Programs of others start in a guest, with their libraries; files come along;
 // programs of this module are where lab.Build looks.
 func TestProgramsOfOthersStart(t *testing.T) {
+	t.Parallel()
 	Need(t)
 	own, err := filepath.Abs("vmtest.go")
 	must(t, err)
@@ -63,5 +64,6 @@ func says(t *testing.T, name, want string, args ...string) {
 
 // Another package's tests run in a guest as subtests.
 func TestPackageInside(t *testing.T) {
+	t.Parallel()
 	RunPackage(t, Machine{Modules: NAT}, "oakley/internal/lab", "-test.run=NAT|Dropped|Classify|Packets")
 }

@@ -118,9 +118,11 @@ func TestTrouble(t *testing.T) {
 
 // What goes wrong in a guest is a failure here that says what went wrong.
 func TestTroubleIsReported(t *testing.T) {
+	t.Parallel()
 	Need(t)
 	for name, trouble := range troubles {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			args := append([]string{"-test.run=^TestTrouble$", "-test.timeout=5m"}, trouble.args...)
 			cmd := exec.Command("/proc/self/exe", args...)
 			// The skipped test is to be skipped, in CI too.

@@ -16,7 +16,8 @@
 // in both.
 //
 // A machine that dies or hangs, or tests that do, fail the test with the
-// machine's console. Only one machine runs at a time.
+// machine's console. As many machines run at a time as there are processors, each
+// of which has one: tests that have a machine each may be parallel.
 //
 // Package lab works in the guest: hosts, cables, address translation. Starting a
 // program costs 70 to 100 ms there, so whatever can be done with netlink is.
@@ -180,13 +181,13 @@ func boot(t *testing.T, im *image, name string, argv []string) {
 		t.Fatal(err)
 	}
 	waiting := time.Now()
-	free, err := oneAtATime()
+	free, err := aTurn()
 	if err != nil {
 		t.Fatalf("the lock that keeps machines apart: %v", err)
 	}
 	defer free()
 	if waited := time.Since(waiting); waited > time.Second {
-		t.Logf("waited %.0f s for another machine to end", waited.Seconds())
+		t.Logf("waited %.0f s for other machines to end", waited.Seconds())
 	}
 	initrd := filepath.Join(t.TempDir(), "initrd")
 	size, err := im.build(initrd, orders{
