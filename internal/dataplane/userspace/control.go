@@ -359,7 +359,7 @@ func (p *Plane) expired(u *usage) {
 	default:
 		return // deleted meanwhile, or replaced
 	}
-	p.events.post(dataplane.Expire{SA: u.id, Hard: true})
+	p.events.Post(dataplane.Expire{SA: u.id, Hard: true})
 }
 
 // GetSA tells what an SA has done.

@@ -87,7 +87,7 @@ func (p *Plane) ask(f *flow, info *ipsec.PacketInfo, now time.Time) bool {
 	}
 	id := dataplane.AcquireID(p.lastAcq.Add(1))
 	p.acquires.Store(id, f)
-	if !p.events.post(dataplane.Acquire{ID: id, Flow: f.ID, Packet: selectorOf(info)}) {
+	if !p.events.Post(dataplane.Acquire{ID: id, Flow: f.ID, Packet: selectorOf(info)}) {
 		p.acquires.Delete(id)
 		return false
 	}

@@ -335,6 +335,6 @@ func (o *opened) accept(p *Plane, sa *inSA, inner []byte, next, tos uint8, seq u
 // repeats old packets from elsewhere can move a peer (RFC 3947 section 6).
 func (p *Plane) mapping(sa *inSA, remote netip.AddrPort, now int64) {
 	if _, ok := sa.moved.allow(now, noticeEvery); ok {
-		p.events.post(dataplane.Mapping{SA: sa.id, Remote: remote})
+		p.events.Post(dataplane.Mapping{SA: sa.id, Remote: remote})
 	}
 }

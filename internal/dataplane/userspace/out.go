@@ -117,7 +117,7 @@ func (p *Plane) trouble(what string, err error) (closed bool) {
 		p.log.Error(what, "err", err, "like_it", n)
 	}
 	select {
-	case <-p.events.done:
+	case <-p.events.Done():
 		return true
 	case <-time.After(50 * time.Millisecond):
 		return false

@@ -47,6 +47,9 @@ const (
 	DefaultGrace     = 30 * time.Second
 )
 
+// maxEvents is how many events wait for a slow reader.
+const maxEvents = 4096
+
 // Options says how the plane is made. The zero value is good for a gateway that
 // listens on all its addresses.
 type Options struct {
@@ -197,7 +200,7 @@ type Plane struct {
 	acquires sync.Map // AcquireID -> *flow
 	lastAcq  atomic.Uint64
 
-	events eventQueue
+	events dataplane.EventQueue
 	wg     sync.WaitGroup
 }
 
@@ -226,7 +229,7 @@ func New(o Options) (*Plane, error) {
 		p.release()
 		return nil, err
 	}
-	p.events.start(&p.wg)
+	p.events.Start(maxEvents, &p.wg)
 	p.work = newPool(p)
 	p.wg.Go(p.outLoop)
 	for _, l := range p.links {
@@ -332,7 +335,7 @@ func onOff(b bool) string {
 }
 
 // Events tells acquires, expiries and mappings; it is closed by Close.
-func (p *Plane) Events() <-chan dataplane.Event { return p.events.ch }
+func (p *Plane) Events() <-chan dataplane.Event { return p.events.Events() }
 
 // Close stops and takes away all that this plane made in the host: device,
 // routes, rules and filters.
@@ -356,7 +359,7 @@ func (p *Plane) Close() error {
 	err := p.release()
 	p.ike.closeAll()
 	p.work.close()
-	p.events.stop()
+	p.events.Stop()
 	p.wg.Wait()
 	return err
 }

@@ -171,7 +171,7 @@ func (u *usage) timeOut() {
 // wear tells once that a soft limit was reached.
 func (u *usage) wear() {
 	if !u.softDone.Swap(true) {
-		u.plane.events.post(dataplane.Expire{SA: u.id})
+		u.plane.events.Post(dataplane.Expire{SA: u.id})
 	}
 }
 

@@ -56,7 +56,7 @@ func (p *Plane) wanted(f *flowEntry, l larva, packet wire.Selector) {
 	p.book.last++
 	id := p.book.last
 	sel := selectorFrom(&packet)
-	if !p.events.post(dataplane.Acquire{ID: id, Flow: f.ID, Packet: sel}) {
+	if !p.events.Post(dataplane.Acquire{ID: id, Flow: f.ID, Packet: sel}) {
 		p.killLarvae(f) // nobody hears: the next packet asks again
 		return
 	}

@@ -12,6 +12,9 @@ import (
 	"oakley/internal/ipsec"
 )
 
+// maxEvents is how many events wait for a slow reader.
+const maxEvents = 16384
+
 // listen reads events until the plane is closed.
 func (p *Plane) listen(l listener) {
 	for {
@@ -54,7 +57,7 @@ func (p *Plane) overrun() {
 	}
 	p.log.Warn("more events came from the kernel's IPsec than there was room for: its tables are read anew")
 	p.complain("reading the kernel's tables", p.resync())
-	p.events.post(dataplane.Lost{})
+	p.events.Post(dataplane.Lost{})
 }
 
 // handle takes one event. Called with mu held.
@@ -109,7 +112,7 @@ func (p *Plane) wears(e *saEntry) {
 	}
 	e.told = true
 	p.journal.write(record{SA: p.recordOf(e)})
-	p.events.post(dataplane.Expire{SA: e.sa.ID})
+	p.events.Post(dataplane.Expire{SA: e.sa.ID})
 	p.watch.tell(dataplane.Message{Action: dataplane.ActionExpire, ID: e.sa.ID}, nil)
 }
 
@@ -134,7 +137,7 @@ func (p *Plane) mapped(m *wire.Mapping) {
 		return
 	}
 	e.seen = now
-	p.events.post(dataplane.Mapping{SA: e.sa.ID, Remote: m.New})
+	p.events.Post(dataplane.Mapping{SA: e.sa.ID, Remote: m.New})
 	p.watch.tell(dataplane.Message{Action: dataplane.ActionMapping, ID: e.sa.ID, Remote: m.New}, nil)
 }
 
@@ -159,7 +162,7 @@ func (p *Plane) elsewhere(m *message) error {
 		}
 		p.log.Warn("another program flushed the kernel's tables: policies of ours are put back, SAs of ours have ended", "what", m.typ)
 		err := p.resync()
-		p.events.post(dataplane.Lost{})
+		p.events.Post(dataplane.Lost{})
 		return err
 	case wire.DelPolicy:
 		id, gone, err := wire.ParseDelPolicy(m.data)

@@ -371,7 +371,7 @@ func (p *Plane) ended(e *saEntry) {
 	flows := p.book.affected(e)
 	p.forgetSA(e)
 	p.complain("an SA ended", p.refreshFlows(flows))
-	p.events.post(dataplane.Expire{SA: e.sa.ID, Hard: true})
+	p.events.Post(dataplane.Expire{SA: e.sa.ID, Hard: true})
 	p.watch.tell(dataplane.Message{Action: dataplane.ActionExpire, ID: e.sa.ID, Hard: true}, nil)
 }
 

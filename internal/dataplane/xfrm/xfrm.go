@@ -142,7 +142,7 @@ type Plane struct {
 	began  time.Time
 	holds  bool // the kernel keeps packets that ask for an SA
 	ports  ports
-	events eventQueue
+	events dataplane.EventQueue
 	watch  watchers
 	ends   []listener
 	wg     sync.WaitGroup
@@ -172,11 +172,11 @@ func New(o Options) (*Plane, error) {
 	p := &Plane{opt: o, log: o.Log, can: o.Abilities, began: time.Now(), off: map[ipsec.Proto]bool{ipsec.ProtoAH: true}}
 	p.reqids = newReqids(o.ReqIDs, o.ReqIDCount)
 	p.book.init()
-	p.events.start(&p.wg)
+	p.events.Start(maxEvents, &p.wg)
 	if err := p.open(); err != nil {
 		p.closed = true
 		p.release()
-		p.events.stop()
+		p.events.Stop()
 		p.wg.Wait()
 		return nil, err
 	}
@@ -264,7 +264,7 @@ func (p *Plane) Close() error {
 	p.book.stopTimers()
 	p.mu.Unlock()
 	p.release()
-	p.events.stop()
+	p.events.Stop()
 	p.watch.close()
 	p.wg.Wait()
 	return nil
@@ -300,7 +300,7 @@ func (p *Plane) Info() dataplane.Info {
 }
 
 // Events tells acquires, expiries and mappings; it is closed by Close.
-func (p *Plane) Events() <-chan dataplane.Event { return p.events.ch }
+func (p *Plane) Events() <-chan dataplane.Event { return p.events.Events() }
 
 // Enable switches a protocol on or off as a whole: the policies that protect
 // with it, and those that expect it, drop instead.
