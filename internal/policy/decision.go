@@ -1,0 +1,257 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"oakley/internal/keynote"
+)
+
+// Decision is an answer, and how it came about.
+type Decision struct {
+	Allow bool
+
+	policy *Policy
+	query  *keynote.Query
+	err    error // why the policy could not be asked
+}
+
+// Bounds of what Brief says.
+const (
+	maxReasons    = 3
+	maxFailures   = 3  // of one assertion
+	maxAttributes = 16 // that are listed
+	maxText       = 200
+)
+
+// Brief says in a few lines, for a log, what was decided. For a refusal that is
+// who asked, what the conditions that decided it asked about, which assertions
+// came near to allowing it, where in them it failed, and what can be done. No
+// line has a passphrase in it, or its hash.
+func (d *Decision) Brief() []string {
+	e, err := d.explain()
+	switch {
+	case err != nil:
+		return []string{fmt.Sprintf("refused: the policy cannot be asked: %v", err)}
+	case d.Allow:
+		return []string{fmt.Sprintf("allowed to %s by %s", who(e), places(e.Granting))}
+	}
+	lines := []string{"refused to " + who(e)}
+	var asked []string
+	var advice advices
+	for i := range e.Reasons {
+		w := &e.Reasons[i]
+		for _, name := range w.Assertion.Attributes() {
+			if !slices.Contains(asked, name) {
+				asked = append(asked, name)
+			}
+		}
+		if i >= maxReasons {
+			continue
+		}
+		lines = append(lines, d.reason(w, &advice)...)
+	}
+	if more := len(e.Reasons) - maxReasons; more > 0 {
+		lines = append(lines, fmt.Sprintf("%d more assertions come near it", more))
+	}
+	if len(e.Reasons) == 0 {
+		lines = append(lines, d.unlicensed(e, &advice))
+	}
+	if len(asked) > 0 {
+		lines = append(lines, "the conditions asked about "+d.values(asked))
+	}
+	return append(lines, advice.lines()...)
+}
+
+// explain asks again, for the reasons.
+func (d *Decision) explain() (*keynote.Explanation, error) {
+	if d.err != nil {
+		return nil, d.err
+	}
+	return d.policy.set.Explain(d.query)
+}
+
+// reason says what one assertion lacked.
+func (d *Decision) reason(w *keynote.Reason, advice *advices) []string {
+	at := place(w.Assertion)
+	switch w.Kind {
+	case keynote.ReasonLicensees:
+		advice.add("the assertion wants several to ask together: replace && by || in its Licensees if one of them is enough")
+		return []string{at + ": asked for by one of its licensees, it needs also " + clean(strings.Join(w.Missing, ", "))}
+	case keynote.ReasonUnreached:
+		advice.add("name its authorizer among the licensees of an assertion by POLICY")
+		return []string{at + ": it licenses who asks, but nothing leads from POLICY to its authorizer"}
+	}
+	var lines []string
+	for i := range w.Failures {
+		if i == maxFailures {
+			lines = append(lines, fmt.Sprintf("%s: and %d more tests", at, len(w.Failures)-maxFailures))
+			break
+		}
+		f := &w.Failures[i]
+		lines = append(lines, at+": "+clean(f.String()))
+		d.advise(f, advice)
+	}
+	if len(w.Failures) == 0 {
+		lines = append(lines, at+": its conditions allow nothing")
+	}
+	return lines
+}
+
+// unlicensed explains a refusal to somebody whom no assertion names.
+func (d *Decision) unlicensed(e *keynote.Explanation, advice *advices) string {
+	for _, a := range d.policy.set.Assertions() {
+		if a.Authorizer() == keynote.PolicyPrincipal {
+			advice.add(licenseAdvice(d.query.Requesters))
+			return "no assertion that POLICY reaches has any of them among its licensees"
+		}
+	}
+	advice.add(`one assertion at least has Authorizer: "POLICY"`)
+	return "no assertion is by POLICY, so nothing is allowed to anybody"
+}
+
+// licenseAdvice is how to name who asks.
+func licenseAdvice(requesters []string) string {
+	for _, r := range requesters {
+		if strings.HasPrefix(r, dnPrefix) {
+			return "if it may have the tunnel, write Licensees: \"" + clean(strings.ReplaceAll(r, `\`, `\\`)) + "\", or who signed its certificate"
+		}
+	}
+	for _, r := range requesters {
+		if strings.HasPrefix(r, md5Prefix) || strings.HasPrefix(r, passphrasePrefix) {
+			return `if it may have the tunnel, write Licensees: "passphrase:..." with the key of Authentication= in isakmpd.conf, or "passphrase-sha1-hex:..." with the key's hash`
+		}
+	}
+	return "if it may have the tunnel, name it among the licensees"
+}
+
+// who are the requesters in a sentence. The ways to write a pre-shared key are one.
+func who(e *keynote.Explanation) string {
+	var names []string
+	for i := range e.Requesters {
+		name := shown(e.Requesters[i].Name)
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// shown is a requester, as an Explanation has it.
+func shown(name string) string {
+	if name == veil || strings.HasPrefix(strings.ToLower(name), "passphrase") {
+		return "whoever has the pre-shared key (" + passphrasePrefix + veil + ")"
+	}
+	return clean(name)
+}
+
+// veil stands for what is not shown, as in package keynote.
+const veil = "***"
+
+// values lists attributes with their values.
+func (d *Decision) values(names []string) string {
+	var b strings.Builder
+	for i, name := range names {
+		if i == maxAttributes {
+			fmt.Fprintf(&b, " and %d more", len(names)-maxAttributes)
+			break
+		}
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		v, ok := d.query.Attributes[name]
+		if !ok {
+			b.WriteString(clean(name) + " (not set)")
+			continue
+		}
+		fmt.Fprintf(&b, "%s=%q", name, clean(d.veiled(v)))
+	}
+	return b.String()
+}
+
+// veiled takes passphrases out of a value. A peer can call itself by one.
+func (d *Decision) veiled(v string) string {
+	for _, r := range d.query.Requesters {
+		if k, ok := strings.CutPrefix(r, passphrasePrefix); ok && k != "" && strings.Contains(v, k) {
+			return veil
+		}
+	}
+	return v
+}
+
+func places(as []*keynote.Assertion) string {
+	var names []string
+	for i, a := range as {
+		if i == maxReasons {
+			names = append(names, fmt.Sprintf("%d more", len(as)-i))
+			break
+		}
+		names = append(names, place(a))
+	}
+	return strings.Join(names, ", ")
+}
+
+// place is file:line of an assertion, and its comment.
+func place(a *keynote.Assertion) string {
+	p := a.Pos()
+	s := fmt.Sprintf("%s:%d", p.File, p.Line)
+	if c := a.Comment(); c != "" {
+		s += " (" + c + ")"
+	}
+	return clean(s)
+}
+
+// clean makes a text fit for one line of a log.
+func clean(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if len(s) > maxText {
+		s = strings.ToValidUTF8(s[:maxText], "") + "..."
+	}
+	return s
+}
+
+// Tree is everything: the attributes of the query, and each principal that POLICY
+// leads to with the assertions it made and what they came to. It shows no
+// passphrase either.
+func (d *Decision) Tree() string {
+	e, err := d.explain()
+	if err != nil {
+		return strings.Join(d.Brief(), "\n") + "\n"
+	}
+	var b strings.Builder
+	for _, line := range d.Brief() {
+		b.WriteString(line + "\n")
+	}
+	b.WriteString("attributes:\n")
+	for _, name := range d.names() {
+		if v := d.query.Attributes[name]; v != "" {
+			fmt.Fprintf(&b, "  %s=%q\n", name, clean(d.veiled(v)))
+		}
+	}
+	_, _ = e.WriteTo(&b) // a Builder never fails
+	return b.String()
+}
+
+// names are the attributes of the query: those of the table in its order, then
+// others by name.
+func (d *Decision) names() []string {
+	var names, others []string
+	for i := range attributes {
+		if _, ok := d.query.Attributes[attributes[i].Name]; ok {
+			names = append(names, attributes[i].Name)
+		}
+	}
+	for name := range d.query.Attributes {
+		if !slices.Contains(names, name) {
+			others = append(others, name)
+		}
+	}
+	slices.Sort(others)
+	return append(names, others...)
+}
