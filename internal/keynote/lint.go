@@ -102,7 +102,7 @@ func (l *linter) graph(a *placed) {
 		return
 	}
 	if !a.field[fieldConditions].present {
-		l.warn(at, hint, "this policy lets everybody in: %s may have every tunnel", who)
+		l.warn(at, hint, "this policy lets everybody in: %s may have everything", who)
 		return
 	}
 	l.warn(at, hint, "there is no Licensees field: %s may have what the conditions allow", who)

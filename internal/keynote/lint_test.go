@@ -105,7 +105,7 @@ func TestLintConditions(t *testing.T) {
 
 func TestLintGraph(t *testing.T) {
 	for text, want := range map[string]string{
-		"Authorizer: \"POLICY\"\n":                                                                            "this policy lets everybody in: everybody who authenticates may have every tunnel",
+		"Authorizer: \"POLICY\"\n":                                                                            "this policy lets everybody in: everybody who authenticates may have everything",
 		"Authorizer: \"POLICY\"\nConditions: esp_present == \"yes\";\n":                                       "there is no Licensees field: everybody who authenticates may have what the conditions allow",
 		"Authorizer: \"policy\"\nLicensees: \"DN:x\"\n":                                                       "no assertion is by POLICY, so everything is refused\nthis authorizer is not POLICY, which is written in capitals",
 		"Authorizer: \"POLICY\"\nLicensees: \"sub1\"\n\nAuthorizer: \"sub1\"\n":                               "there is no Licensees field: everybody who authenticates has all that this authorizer may give",
