@@ -18,6 +18,7 @@ import (
 
 	"oakley/internal/dataplane/ipsecd"
 	"oakley/internal/ipsecadm"
+	"oakley/internal/launch"
 )
 
 // Exit codes.
@@ -77,9 +78,9 @@ func carryOut(socket string, c ipsecadm.Command, stdout io.Writer, say func(stri
 		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	b, err := ipsecd.Dial(ctx, socket, ipsecd.NoEvents)
+	b, err := launch.Tool(ctx, socket)
 	if err != nil {
-		return ipsecd.Explain(socket, err)
+		return err
 	}
 	defer b.Close()
 	r := &ipsecadm.Runner{Backend: b, Local: isLocal, Out: stdout, Notice: func(text string) { say("note: " + text) }}

@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
-	"oakley/internal/dataplane/ipsecd"
 	"oakley/internal/ipsecctl"
+	"oakley/internal/launch"
 )
 
 // Exit codes.
@@ -59,9 +59,9 @@ func enough(err error) bool {
 }
 
 func (fl *flags) carryOut(ctx context.Context, stdout io.Writer) error {
-	c, err := ipsecd.Dial(ctx, fl.socket, ipsecd.NoEvents)
+	c, err := launch.Tool(ctx, fl.socket)
 	if err != nil {
-		return ipsecd.Explain(fl.socket, err)
+		return err
 	}
 	defer c.Close()
 	fl.Now = time.Now()

@@ -42,7 +42,7 @@ func report(b dataplane.Backend, clients int, now time.Time) ([]byte, error) {
 	}
 	show.SortFlows(st.Flows)
 	show.SortSAs(st.SAs)
-	o := show.Options{Verbose: 2, Now: now}
+	o := show.Options{Verbose: 2, Now: now, Kernel: b.Info().Kernel}
 	var w bytes.Buffer
 	fmt.Fprintf(&w, "ipsecd report of %s\n%s\ndata plane: %s\nclients: %d\n", now.Format(time.RFC3339), version(), b.Info().Detail, clients)
 	fmt.Fprintf(&w, "\nFlows: %d\n", len(st.Flows))
@@ -55,6 +55,6 @@ func report(b dataplane.Backend, clients int, now time.Time) ([]byte, error) {
 	}
 	show.Rest(&w, &st, o)
 	fmt.Fprintf(&w, "\nTotals ")
-	show.Totals(&w, totals)
+	show.Totals(&w, totals, o)
 	return w.Bytes(), nil
 }

@@ -33,5 +33,5 @@ func (r *Runner) flow(ctx context.Context, c Flow) error {
 		f.Mode = mode
 	}
 	err := r.Backend.ApplyFlows(ctx, []ipsec.FlowChange{{Flow: f}})
-	return explain(err, "a flow for the same packets is there; take it away first, with -delete", dataplane.ErrExists)
+	return explain(r.beyond(err), "a flow for the same packets is there; take it away first, with -delete", dataplane.ErrExists)
 }

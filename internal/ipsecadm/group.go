@@ -85,7 +85,7 @@ func (r *Runner) join(ctx context.Context, st *dataplane.State, all []*ipsec.SAS
 		if err == nil {
 			continue
 		}
-		err = fmt.Errorf("grouping the SA %s: %w", sa.SA.ID, err)
+		err = fmt.Errorf("grouping the SA %s: %w", sa.SA.ID, r.beyond(err))
 		for _, done := range slices.Backward(all[:i]) {
 			err = errors.Join(err, r.Backend.UpdateSA(ctx, done.SA.ID, ipsec.SAUpdate{Bundle: &done.SA.Bundle}))
 		}

@@ -77,10 +77,11 @@ func (r *Runner) show(ctx context.Context, c Show) error {
 			r.sayOff(p)
 		}
 	}
+	kernel := r.Backend.Info().Kernel
 	show.SortSAs(st.SAs)
 	for i := range st.SAs {
 		if s := &st.SAs[i]; c.Protos == nil || slices.Contains(c.Protos, s.SA.ID.Proto) {
-			show.SA(r.Out, s, show.Options{Verbose: 1})
+			show.SA(r.Out, s, show.Options{Verbose: 1, Kernel: kernel})
 		}
 	}
 	return nil

@@ -135,7 +135,7 @@ func (r *Runner) remake(ctx context.Context, was, want *ipsec.SA) error {
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("making a tunnel of the SA %s: %w", was.ID, err)
+	err = fmt.Errorf("making a tunnel of the SA %s: %w", was.ID, r.beyond(err))
 	if back := r.Backend.AddSA(ctx, was); back != nil {
 		return errors.Join(err, fmt.Errorf("and it is gone: putting it back: %w", back))
 	}

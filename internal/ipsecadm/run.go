@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 
 	"oakley/internal/dataplane"
 	"oakley/internal/ipsec"
@@ -86,4 +87,21 @@ func explain(err error, hint string, about ...error) error {
 		}
 	}
 	return err
+}
+
+// beyond adds to an error what the data plane is when it cannot do something, and
+// which one can.
+func (r *Runner) beyond(err error) error {
+	if !errors.Is(err, dataplane.ErrUnsupported) {
+		return err
+	}
+	info := r.Backend.Info()
+	if !info.Kernel {
+		return fmt.Errorf("%w: the data plane is %s", err, info.Detail)
+	}
+	lacks := ""
+	if len(info.Lacks) > 0 {
+		lacks = ", which lacks " + strings.Join(info.Lacks, ", ")
+	}
+	return fmt.Errorf("%w: the data plane is the kernel, %s%s; ipsecd's own stack can do it: \"ipsecctl -F\" removes what the kernel has, so that an ipsecd that was not started by hand ends, and \"ipsecd &\" starts one with its own stack", err, info.Detail, lacks)
 }

@@ -21,6 +21,8 @@ type fake struct {
 	sas               []ipsec.SAState
 	flows             []ipsec.Flow
 	refuse            func(call string) error
+	kernel            bool
+	lacks             []string
 }
 
 func (f *fake) may(format string, args ...any) error {
@@ -35,8 +37,10 @@ func (f *fake) at(id ipsec.SAID) int {
 }
 
 func (f *fake) Info() dataplane.Info {
-	return dataplane.Info{Name: "fake", Protos: []ipsec.Proto{ipsec.ProtoESP, ipsec.ProtoAH}}
+	return dataplane.Info{Name: "fake", Detail: "a fake", Protos: []ipsec.Proto{ipsec.ProtoESP, ipsec.ProtoAH}, Kernel: f.kernel, Lacks: f.lacks}
 }
+
+func (f *fake) Enable(context.Context, ipsec.Proto, bool) error { return f.may("enable") }
 
 func (f *fake) AddSA(_ context.Context, sa *ipsec.SA) error {
 	if f.at(sa.ID) >= 0 {
@@ -315,8 +319,32 @@ func TestWhatIsIsakmpdsIsSaid(t *testing.T) {
 func TestSwitchesOfThisDataPlane(t *testing.T) {
 	d := sit(t)
 	d.do("enable")
-	if d.out.String() != "esp on\nah off\n" {
+	if d.out.String() != "esp on\nah off\nip4 not in this data plane\nipcomp not in this data plane\n" {
 		t.Errorf("%s", d.out.String())
+	}
+}
+
+// TestBeyondTheDataPlane: what cannot be done is refused with what the data plane
+// is and, where that is the kernel, what it lacks and who has it.
+func TestBeyondTheDataPlane(t *testing.T) {
+	for _, line := range []string{outSA, strings.ReplaceAll(outNet, "192.0.2.2", "192.0.2.9"), "enable ip4", "group -dst 192.0.2.2 -spi 1008 -dst2 192.0.2.2 -spi2 1009 -proto2 esp"} {
+		d := sit(t)
+		d.do(strings.ReplaceAll(outSA, "1001", "1008"), strings.ReplaceAll(outSA, "1001", "1009"))
+		d.plane.refuse = func(call string) error {
+			if call == "dump" {
+				return nil
+			}
+			return fmt.Errorf("no such thing: %w", dataplane.ErrUnsupported)
+		}
+		err := d.try(line)
+		if !errors.Is(err, dataplane.ErrUnsupported) || !strings.Contains(err.Error(), "the data plane is a fake") || strings.Contains(err.Error(), "kernel") {
+			t.Errorf("%s: %v", line, err)
+		}
+		d.plane.kernel, d.plane.lacks = true, []string{"Skipjack (no module has it)", "DES (modules des_generic)"}
+		err = d.try(line)
+		if err == nil || !strings.Contains(err.Error(), "the kernel, a fake, which lacks Skipjack (no module has it), DES (modules des_generic); ipsecd's own stack can do it") || !strings.Contains(err.Error(), `"ipsecd &"`) {
+			t.Errorf("%s: %v", line, err)
+		}
 	}
 }
 

@@ -35,7 +35,7 @@ func (r *Runner) newSA(ctx context.Context, c NewSA) error {
 	}
 	if err := r.Backend.AddSA(ctx, sa); err != nil {
 		err = explain(err, "an SA is replaced by \"ipsecadm delspi\" and making it anew, or better by one with another -spi", dataplane.ErrExists)
-		return explain(err, "the data plane is "+r.Backend.Info().Detail, dataplane.ErrUnsupported)
+		return r.beyond(err)
 	}
 	if slices.Contains(st.Off, c.Proto) { // or was: the first SA switches AH on
 		if st, err := r.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerManual}); err == nil && slices.Contains(st.Off, c.Proto) {
@@ -98,7 +98,7 @@ func (r *Runner) deleteSA(ctx context.Context, c DeleteSA) error {
 func (r *Runner) toggle(ctx context.Context, c Switch) error {
 	if c.Proto != 0 {
 		err := r.Backend.Enable(ctx, c.Proto, c.On)
-		return explain(err, "this data plane has no such protocol", dataplane.ErrUnsupported)
+		return r.beyond(err)
 	}
 	st, err := r.Backend.Dump(ctx, dataplane.Query{Owner: ipsec.OwnerManual})
 	if err != nil {
@@ -110,12 +110,12 @@ func (r *Runner) toggle(ctx context.Context, c Switch) error {
 	}
 	does := r.Backend.Info().Protos
 	for _, p := range protos {
-		if !slices.Contains(does, p.is) {
-			continue
-		}
 		state := "on"
-		if off[p.is] {
+		switch {
+		case off[p.is]:
 			state = "off"
+		case !slices.Contains(does, p.is):
+			state = "not in this data plane"
 		}
 		fmt.Fprintf(r.Out, "%s %s\n", p.name, state)
 	}

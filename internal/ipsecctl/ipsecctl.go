@@ -19,6 +19,7 @@ import (
 // Plane is the part of a data plane that is asked.
 type Plane interface {
 	dataplane.Monitor
+	Info() dataplane.Info
 	Dump(ctx context.Context, q dataplane.Query) (dataplane.State, error)
 	Totals(ctx context.Context) (dataplane.Totals, error)
 	Flush(ctx context.Context, o ipsec.Owner) error
@@ -32,6 +33,7 @@ type Command struct {
 	Keys    bool
 	Verbose int
 	Now     time.Time // for the ages of things
+	kernel  bool      // it is the kernel that is asked
 }
 
 // asking is how long the data plane may take for an answer.
@@ -53,6 +55,7 @@ func (e *OutputError) Unwrap() error { return e.Err }
 // printed.
 func (c *Command) Run(ctx context.Context, p Plane, out io.Writer) error {
 	w := &printer{bufio.NewWriterSize(out, 1<<16)}
+	c.kernel = p.Info().Kernel
 	if c.Flush {
 		if err := within(ctx, func(ctx context.Context) error { return p.Flush(ctx, ipsec.OwnerAny) }); err != nil {
 			return fmt.Errorf("flushing: %w", err)

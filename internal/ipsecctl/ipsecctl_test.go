@@ -19,7 +19,10 @@ type fixed struct {
 	messages chan dataplane.Message
 	err      error
 	asked    []string
+	kernel   bool
 }
+
+func (f *fixed) Info() dataplane.Info { return dataplane.Info{Kernel: f.kernel} }
 
 func (f *fixed) Dump(_ context.Context, q dataplane.Query) (dataplane.State, error) {
 	f.asked = append(f.asked, "dump")

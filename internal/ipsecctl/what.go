@@ -57,7 +57,7 @@ var seeing = map[What]func(*Command, context.Context, Plane, *printer) error{
 }
 
 func (c *Command) options() show.Options {
-	return show.Options{Verbose: c.Verbose, Keys: c.Keys, Now: c.Now}
+	return show.Options{Verbose: c.Verbose, Keys: c.Keys, Now: c.Now, Kernel: c.kernel}
 }
 
 // dump asks for what is to be printed, with keys for those alone who want them.
@@ -141,7 +141,7 @@ func (c *Command) stats(ctx context.Context, p Plane, w *printer) error {
 	return within(ctx, func(ctx context.Context) error {
 		t, err := p.Totals(ctx)
 		if err == nil {
-			show.Totals(w, t)
+			show.Totals(w, t, c.options())
 		}
 		return err
 	})

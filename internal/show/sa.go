@@ -81,8 +81,12 @@ func (p *page) about(s *ipsec.SAState, o Options) {
 	p.field("last use", "%s", moment(s.LastUse, o.Now))
 	p.field("soft lifetime", "%s", lifetime(sa.Soft))
 	p.field("hard lifetime", "%s", lifetime(sa.Hard))
-	p.field("traffic", "%s, %s", many(s.Packets, "packet"), many(s.Bytes, "byte"))
-	p.sequence(s)
+	headers := ""
+	if o.Kernel {
+		headers = ", headers included"
+	}
+	p.field("traffic", "%s, %s%s", many(s.Packets, "packet"), many(s.Bytes, "byte"), headers)
+	p.sequence(s, o)
 	if o.Verbose > 1 {
 		p.rest(sa)
 	}
@@ -90,7 +94,7 @@ func (p *page) about(s *ipsec.SAState, o Options) {
 }
 
 // sequence are the lines about sequence numbers, which ESP and AH alone have.
-func (p *page) sequence(s *ipsec.SAState) {
+func (p *page) sequence(s *ipsec.SAState, o Options) {
 	if s.SA.ID.Proto != ipsec.ProtoESP && s.SA.ID.Proto != ipsec.ProtoAH {
 		return
 	}
@@ -106,7 +110,11 @@ func (p *page) sequence(s *ipsec.SAState) {
 	if s.Seq >= last/2 {
 		used = fmt.Sprintf(", %d are left", last-s.Seq)
 	}
-	p.field("sequence", "%d %s, of %d bits%s", s.Seq, what, size, used)
+	if o.Kernel && s.SA.ID.Dir == ipsec.In && s.SA.Replay == 0 {
+		p.field("sequence", "not looked at: the kernel does so for a replay window alone")
+	} else {
+		p.field("sequence", "%d %s, of %d bits%s", s.Seq, what, size, used)
+	}
 	if s.SA.ID.Dir == ipsec.Out {
 		return
 	}

@@ -31,6 +31,9 @@ type Options struct {
 	Keys bool
 	// Now, unless it is zero, has the ages printed beside the times.
 	Now time.Time
+	// Kernel says that the kernel has counted, which does so in a way of its own:
+	// where that makes a difference it is printed too.
+	Kernel bool
 }
 
 // page collects an entry, so that it is one write.

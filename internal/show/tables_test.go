@@ -168,7 +168,7 @@ func TestTotals(t *testing.T) {
 		{Proto: ipsec.ProtoESP, SAs: 2, In: dataplane.Traffic{Packets: 1204, Bytes: 1400200}, Out: dataplane.Traffic{Packets: 1, Bytes: 84}},
 		{Proto: ipsec.ProtoAH},
 	}}
-	same(t, printed(func(w *strings.Builder) { Totals(w, all) }), `since 2026-11-21 07:00:00 UTC
+	same(t, printed(func(w *strings.Builder) { Totals(w, all, Options{}) }), `since 2026-11-21 07:00:00 UTC
 esp:
 	2 SAs
 	1204 packets received (1400200 bytes)
@@ -184,7 +184,7 @@ packets of no SA:
 	all.Protos[0].DropsIn[ipsec.DropReplay] = 3
 	all.Protos[0].DropsOut[ipsec.DropSequenceEnd] = 1
 	all.Drops[ipsec.DropUnknownSPI] = 12
-	same(t, printed(func(w *strings.Builder) { Totals(w, all) }), `since 2026-11-21 07:00:00 UTC
+	same(t, printed(func(w *strings.Builder) { Totals(w, all, Options{}) }), `since 2026-11-21 07:00:00 UTC
 esp:
 	2 SAs
 	1204 packets received (1400200 bytes)

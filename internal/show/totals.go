@@ -2,6 +2,7 @@ package show
 
 import (
 	"io"
+	"slices"
 	"time"
 
 	"oakley/internal/dataplane"
@@ -11,9 +12,12 @@ import (
 // Totals prints what a data plane has done, as netstat -s does: a protocol after
 // the other, and for each reason for which packets were dropped a sentence about
 // it.
-func Totals(w io.Writer, t dataplane.Totals) {
+func Totals(w io.Writer, t dataplane.Totals, o Options) {
 	var p page
 	p.printf("since %s\n", moment(t.Since, time.Time{}))
+	if o.Kernel {
+		p.printf("the kernel counts: bytes with headers, and what was dropped for the whole host, other programs included; for SAs it counts replays and wrong ICVs alone\n")
+	}
 	for i := range t.Protos {
 		s := &t.Protos[i]
 		p.printf("%s:\n", s.Proto)
@@ -23,6 +27,9 @@ func Totals(w io.Writer, t dataplane.Totals) {
 		p.reasons(&s.DropsIn, "received and dropped")
 		p.reasons(&s.DropsOut, "dropped instead of sent")
 	}
+	if o.Kernel {
+		p.missing(t.Protos)
+	}
 	p.printf("packets of no SA:\n")
 	if t.Drops == (ipsec.Drops{}) {
 		p.printf("\tnone dropped\n")
@@ -31,12 +38,25 @@ func Totals(w io.Writer, t dataplane.Totals) {
 	p.to(w)
 }
 
+// missing names the protocols that a kernel has no SAs of.
+func (p *page) missing(has []dataplane.ProtoTotals) {
+	for _, proto := range []ipsec.Proto{ipsec.ProtoESP, ipsec.ProtoAH, ipsec.ProtoIPIP, ipsec.ProtoIPComp} {
+		if !slices.ContainsFunc(has, func(s dataplane.ProtoTotals) bool { return s.Proto == proto }) {
+			p.printf("%s:\n\tthis kernel has no such SAs\n", proto)
+		}
+	}
+}
+
 // Rest prints what a list of SAs ends with: what was dropped and belongs to none
 // of them, and what is switched off; nothing when there is neither.
 func Rest(w io.Writer, s *dataplane.State, o Options) {
 	var p page
 	if s.Drops != (ipsec.Drops{}) {
-		p.printf("packets of no SA\n")
+		where := ""
+		if o.Kernel {
+			where = " (the kernel counts for the whole host)"
+		}
+		p.printf("packets of no SA%s\n", where)
 		p.drops(&s.Drops, o.Verbose > 1)
 	}
 	for _, proto := range s.Off {
