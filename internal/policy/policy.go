@@ -22,7 +22,7 @@ func Load(file string, src []byte) (*Policy, diag.List) {
 	set, l := keynote.NewSet(keys{}, as)
 	remarks = append(remarks, l...)
 	if !remarks.HasErrors() {
-		remarks = append(remarks, lint(set, as, file)...)
+		remarks = append(remarks, lint(set)...)
 	}
 	remarks.Sort()
 	if remarks.HasErrors() {
