@@ -25,7 +25,7 @@ func (b *builder) begin(f fieldName) (*parser, bool) {
 	if !b.a.field[f].present {
 		return nil, false
 	}
-	b.p.tok = token{}
+	b.p.tok = token{at: b.a.field[f].label} // the place of a field that is empty
 	b.p.begin(b.a.field[f].content)
 	return b.p, true
 }

@@ -26,7 +26,6 @@ type parser struct {
 func (p *parser) begin(c span) {
 	p.lex = lexer{src: p.b.a.doc.src, off: c.from, end: c.end}
 	p.broken, p.depth = false, 0
-	p.before = span{c.from, c.from}
 	p.advance()
 }
 
@@ -370,6 +369,12 @@ func groupNumber(name string) (int32, bool) {
 	return int32(n), len(digits) == 1 || digits[0] != '0'
 }
 
+// hintMissing is what to do where a token stands instead of a value.
+var hintMissing = map[tok]string{
+	tEnd: "a string stands in quotes, an attribute without; ( and { need ) and }",
+	";":  "a string stands in quotes, an attribute without",
+}
+
 func (p *parser) primary() *expr {
 	t := p.tok
 	switch t.kind {
@@ -403,6 +408,6 @@ func (p *parser) primary() *expr {
 		p.expect(")", "close what is opened in "+p.b.a.doc.pos(t.at.from).String())
 		return e
 	}
-	p.fail(p.here(), "", "a value is missing: there is %s instead", p.what())
+	p.fail(p.here(), hintMissing[p.tok.kind], "a value is missing: there is %s instead", p.what())
 	return p.node(expr{at: t.at})
 }

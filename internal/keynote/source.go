@@ -51,40 +51,20 @@ func (d *document) line(n int) string {
 // veil stands for a literal that is not shown.
 const veil = "***"
 
-// show is the range of s and the line it begins in, secrets veiled.
+// show is the range of s and the line it begins in. What may be a passphrase is
+// starred letter by letter, so that columns are those of the file.
 func (d *document) show(s span) (diag.Range, string) {
 	at := diag.Range{Pos: d.pos(s.from)}
-	n := at.Line - 1
-	start, line := d.lines[n], d.line(n)
+	start, line := d.lines[at.Line-1], []byte(d.line(at.Line-1))
 	end := start + len(line)
-	from, to := min(s.from, end), min(max(s.end, s.from+1), max(end, s.from+1))
-	var b strings.Builder
-	done, fromShift, toShift := start, 0, 0
+	at.Len = max(min(s.end, end)-s.from, 1)
 	i := sort.Search(len(d.secret), func(i int) bool { return d.secret[i].end > start })
 	for ; i < len(d.secret) && d.secret[i].from < end; i++ {
-		h := span{max(d.secret[i].from, start), min(d.secret[i].end, end)}
-		if h.from < done || h.end <= h.from {
-			continue
-		}
-		b.WriteString(d.src[done:h.from])
-		b.WriteString(veil)
-		done = h.end
-		shrink := (h.end - h.from) - len(veil)
-		if from >= h.end {
-			fromShift += shrink
-		} else if from > h.from {
-			fromShift += from - h.from
-		}
-		if to >= h.end {
-			toShift += shrink
-		} else if to > h.from {
-			toShift += to - h.from
+		for k := max(d.secret[i].from, start); k < min(d.secret[i].end, end); k++ {
+			line[k-start] = '*'
 		}
 	}
-	b.WriteString(d.src[done:end])
-	at.Col = from - start + 1 - fromShift
-	at.Len = max(to-toShift-(from-fromShift), 1)
-	return at, b.String()
+	return at, string(line)
 }
 
 // remark makes a diagnostic about a piece of the text.

@@ -170,6 +170,8 @@ func (s *splitter) assertionLine(b *builder, n int) (comment bool) {
 	word := line[:len(line)-len(strings.TrimLeft(line, letters))]
 	if near, ok := diag.Nearest(word, slices.Values(fieldNames[:])); ok && len(word) > 4 {
 		hint = "did you mean " + near + ": with a colon? A line that continues the field above begins with a blank"
+		b.close(start)
+		b.lost = true
 	}
 	b.fail(where, hint, "this line continues the field above it, but it is not indented")
 	return false
