@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -19,17 +20,43 @@ func openPlane(fl *flags, log *daemon.Log) (dataplane.Backend, error) {
 	}
 	fl.kind = which
 	if which == own {
-		fl.own.Log = log.Logger
-		b, err := userspace.New(fl.own)
-		if err != nil {
-			return nil, fmt.Errorf("the data plane cannot be opened: %w", err)
-		}
-		return b, nil
+		return openOwn(fl, log)
 	}
+	return openKernel(fl, log)
+}
+
+// openOwn opens the stack of our own. What another ipsecd left in the kernel would
+// come before it, and goes.
+func openOwn(fl *flags, log *daemon.Log) (dataplane.Backend, error) {
+	fl.own.Log = log.Logger
+	b, err := userspace.New(fl.own)
+	if err != nil {
+		return nil, fmt.Errorf("the data plane cannot be opened: %w", err)
+	}
+	sas, policies, err := xfrm.Clear(fl.kernel.Journal, log.Logger)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("what an ipsecd left in the kernel cannot be taken away, and it would have the traffic: %w", err), b.Close())
+	}
+	if sas+policies > 0 {
+		log.Notice("an ipsecd had left SAs and policies in the kernel; they are taken away, since the kernel is not to carry the traffic any more", "SAs", sas, "policies", policies)
+	}
+	return b, nil
+}
+
+// openKernel opens the kernel's IPsec, which cannot work behind the routes that
+// lead into a stack of our own.
+func openKernel(fl *flags, log *daemon.Log) (dataplane.Backend, error) {
 	fl.kernel.Log = log.Logger
 	b, err := xfrm.New(fl.kernel)
 	if err != nil {
 		return nil, fmt.Errorf("the kernel's IPsec cannot be used: %w", err)
+	}
+	n, err := userspace.Clear(fl.own)
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	if n > 0 {
+		log.Notice("an ipsecd that carried the traffic itself was killed and left routes and filters; they are taken away, since the kernel carries the traffic now", "rules and routes", n)
 	}
 	if lacks := b.Info().Lacks; len(lacks) > 0 {
 		log.Notice("this kernel's IPsec has less than ipsecd's own", "lacks", strings.Join(lacks, "; "))

@@ -97,19 +97,13 @@ type Kernel struct {
 // New finds what a predecessor left in the network namespace of the thread that
 // calls it, and changes nothing yet.
 func New(o Options) (*Kernel, error) {
-	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	k, err := empty(&o)
 	if err != nil {
-		return nil, fmt.Errorf("netlink for routes: %w", err)
-	}
-	k := &Kernel{
-		log: o.Log, nl: nl, dev: o.Device, mark: o.Mark, table: o.Table, priority: o.Priority,
-		flows: map[ipsec.FlowID]*kept{}, alike: map[likeness][]*kept{},
-		rules: map[ruleKey]int{}, routes: map[routeKey]int{}, elements: map[element]int{},
-		hints: map[slot]routeKey{}, tables: map[tableKey]int{}, done: make(chan struct{}),
+		return nil, err
 	}
 	if err := k.open(&o); err != nil {
 		close(k.done)
-		nl.Close()
+		k.nl.Close()
 		return nil, err
 	}
 	k.watch()
@@ -117,6 +111,42 @@ func New(o Options) (*Kernel, error) {
 		k.guard()
 	}
 	return k, nil
+}
+
+// empty is one that has not looked at anything.
+func empty(o *Options) (*Kernel, error) {
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink for routes: %w", err)
+	}
+	return &Kernel{
+		log: o.Log, nl: nl, dev: o.Device, mark: o.Mark, table: o.Table, priority: o.Priority,
+		flows: map[ipsec.FlowID]*kept{}, alike: map[likeness][]*kept{},
+		rules: map[ruleKey]int{}, routes: map[routeKey]int{}, elements: map[element]int{},
+		hints: map[slot]routeKey{}, tables: map[tableKey]int{}, done: make(chan struct{}),
+	}, nil
+}
+
+// Clear removes what a predecessor left, where no data plane of this kind follows
+// it that would take its flows over: n rules, routes and filters there were.
+func Clear(o Options) (n int, err error) {
+	k, err := empty(&o)
+	if err != nil {
+		return 0, err
+	}
+	defer k.nl.Close()
+	if k.filter, err = newFilter(k.dev, o.Mark, o.EncapPort, o.Filter); err != nil {
+		k.filter = nil // no nftables in this kernel, and nothing left there
+	} else {
+		defer k.filter.close()
+	}
+	if err := k.findLeftovers(); err != nil {
+		return 0, err
+	}
+	if n = k.Leftovers(); n == 0 {
+		return 0, nil
+	}
+	return n, k.sweep()
 }
 
 func (k *Kernel) open(o *Options) error {

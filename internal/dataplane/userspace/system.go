@@ -24,16 +24,34 @@ type System interface {
 
 // newKernel is the System of the network namespace of the thread that calls it.
 func newKernel(o *Options, dev string) (System, error) {
-	filter := "oakley"
-	if o.Table != DefaultTable { // another plane's may be there
-		filter = fmt.Sprintf("%s_%d", filter, o.Table)
-	}
-	k, err := hostnet.New(hostnet.Options{
-		Device: dev, Mark: o.Mark, Table: o.Table, Priority: o.Priority,
-		Filter: filter, NoFilters: o.NoFilters, EncapPort: o.EncapPort, Grace: o.Grace, Log: o.Log,
-	})
+	k, err := hostnet.New(o.host(dev))
 	if err != nil {
 		return nil, err
 	}
 	return k, nil
+}
+
+// host is what o says of routes and filters.
+func (o *Options) host(dev string) hostnet.Options {
+	filter := "oakley"
+	if o.Table != DefaultTable { // another plane's may be there
+		filter = fmt.Sprintf("%s_%d", filter, o.Table)
+	}
+	return hostnet.Options{
+		Device: dev, Mark: o.Mark, Table: o.Table, Priority: o.Priority,
+		Filter: filter, NoFilters: o.NoFilters, EncapPort: o.EncapPort, Grace: o.Grace, Log: o.Log,
+	}
+}
+
+// Clear removes routes and filters of a plane that ended without cleaning up, for
+// those who begin without one: n there were. With a plane they protect until it
+// has its flows again.
+func Clear(o Options) (n int, err error) {
+	if err := o.defaults(); err != nil {
+		return 0, err
+	}
+	if n, err = hostnet.Clear(o.host(o.TUN)); err != nil {
+		return n, fmt.Errorf("routes and filters of an ipsecd that carried the traffic itself and was killed: %w", err)
+	}
+	return n, nil
 }

@@ -160,9 +160,8 @@ func (p *Plane) adoptPolicies() error {
 		return err
 	}
 	for _, w := range stray {
-		id := wire.PolicyID{Sel: wire.Selector{Family: w.Sel.Family}, Index: w.Index, Dir: w.Dir, Mark: w.Mark, IfID: w.IfID}
-		if err := p.kernel.do(wire.DelPolicy, id.Append(nil)); err != nil && !errors.Is(err, unix.ENOENT) {
-			return explain("clearing a policy that a crash left", err)
+		if err := p.deleteStray(w); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -19,7 +19,7 @@ func parseCIDR(s string) (net.IP, *net.IPNet, error) { return net.ParseCIDR(s) }
 
 // TestInMachine is what needs a kernel with ESP.
 func TestInMachine(t *testing.T) {
-	m := vmtest.Machine{Build: []string{"oakley/cmd/ipsecd"}, Modules: append(slices.Clone(vmtest.IPsec), "chacha_generic", "poly1305_generic"), Memory: 384 + *manyTunnels/10}
+	m := vmtest.Machine{Build: []string{"oakley/cmd/ipsecd"}, Modules: slices.Concat(vmtest.IPsec, vmtest.NAT), Memory: 384 + *manyTunnels/10}
 	vmtest.Run(t, m, func(t *testing.T) {
 		for _, c := range []struct {
 			name string
@@ -31,6 +31,7 @@ func TestInMachine(t *testing.T) {
 			{"conformance through the program ipsecd", throughTheProgram},
 			{"the program is killed under traffic", programKilled},
 			{"others change the tables", tablesChanged},
+			{"one plane after the other", planesChanged},
 			{"flows that let pass", inClear},
 			{"clear text is dropped", clearIsDropped},
 			{"killed under traffic", killedUnderTraffic},

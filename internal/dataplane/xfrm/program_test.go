@@ -21,6 +21,7 @@ import (
 type keyed struct {
 	*gate
 	t      *testing.T
+	plane  string // the flag
 	socket string
 	proc   *lab.Process
 }
@@ -34,7 +35,7 @@ func pairOfPrograms(t *testing.T, flags ...string) (a, b *keyed, c *cable) {
 	open := func(name, a4, a6 string, routes map[string]string) *keyed {
 		g := gateOf(t, n, name, a4, a6, routes, nil)
 		g.Coarse = true
-		k := &keyed{gate: g, t: t, socket: filepath.Join(t.TempDir(), "sock")}
+		k := &keyed{gate: g, t: t, plane: "kernel", socket: filepath.Join(t.TempDir(), "sock")}
 		k.start(flags...)
 		return k
 	}
@@ -50,7 +51,7 @@ func (k *keyed) begin(flags ...string) {
 	prog, err := lab.Build("oakley/cmd/ipsecd")
 	must(k.t, err)
 	k.proc, err = k.host.Start(lab.Command{
-		Path: prog, Args: append([]string{"--plane", "kernel", "--socket", k.socket}, flags...), Private: []string{lab.RunDir()},
+		Path: prog, Args: append([]string{"--plane", k.plane, "--socket", k.socket}, flags...), Private: []string{lab.RunDir()},
 	})
 	must(k.t, err)
 }

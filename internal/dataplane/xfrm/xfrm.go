@@ -291,7 +291,7 @@ func (p *Plane) Info() dataplane.Info {
 	}
 	i := dataplane.Info{
 		Name: "kernel", Detail: detail, Ciphers: p.can.Ciphers, Auths: p.can.Auths, Protos: p.can.Protos,
-		Transport: true, ESN: p.can.ESN, UDPEncap: true, OutlivesUs: true, ByteExpiry: true, CarriesData: true, Kernel: true,
+		Transport: true, ESN: p.can.ESN, UDPEncap: true, OutlivesUs: true, ByteExpiry: true, CarriesData: true, Kernel: true, Lacks: p.can.Lacks,
 	}
 	if slices.Contains(p.can.Protos, ipsec.ProtoIPComp) {
 		i.Comps = []ipsec.Comp{ipsec.CompDeflate}
