@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,6 +28,34 @@ func TestLibreswanWithTheKernelsIPsec(t *testing.T) {
 	t.Parallel()
 	vmtest.Run(t, Machine(Libreswan()), libreswan.all)
 }
+
+// What concerns nobody but us.
+func TestOakleyWithTheKernelsIPsec(t *testing.T) {
+	t.Parallel()
+	m := Machine()
+	m.Modules = slices.DeleteFunc(m.Modules, func(name string) bool { return name == left })
+	vmtest.Run(t, m, func(t *testing.T) {
+		for _, c := range []struct {
+			name string
+			run  func(t *testing.T)
+		}{
+			{"the how-to's gateways", howTo},
+			{"with ipsecd", withIPsecd},
+			{"killed", killed},
+			{"flushed by others", flushed},
+			{"on demand", onDemand},
+			{"through an interface", throughInterface},
+			{"marked", marked},
+			{"choosing", choosing},
+			{"a module is missing", missing},
+		} {
+			t.Run(c.name, c.run)
+		}
+	})
+}
+
+// left is a module that this machine is left without.
+const left = "blowfish_generic"
 
 // peer is somebody else's daemon that has a tunnel with isakmpd.
 type peer interface {

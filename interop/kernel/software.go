@@ -37,11 +37,11 @@ func Libreswan() vmtest.Software {
 
 const nssLibraries = "/usr/lib/x86_64-linux-gnu/"
 
-// Machine has our daemons, a peer and address translation.
-func Machine(peer vmtest.Software) vmtest.Machine {
+// Machine has our daemons, peers and address translation.
+func Machine(peers ...vmtest.Software) vmtest.Machine {
 	return vmtest.Machine{
 		Modules:  slices.Concat(vmtest.IPsec, vmtest.NAT),
 		Build:    []string{"oakley/cmd/isakmpd", "oakley/cmd/ipsecd"},
-		Software: []vmtest.Software{peer},
+		Software: peers,
 	}
 }

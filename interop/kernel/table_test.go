@@ -78,21 +78,33 @@ func (k kind) all(t *testing.T) {
 	rows := k.rows()
 	for _, r := range rows {
 		t.Run(fmt.Sprintf("%s, %s, %s", r.name, r.plane, r.role()), func(t *testing.T) {
-			r.result = "failed"
-			r.try(t, k)
-			if !t.Failed() {
-				r.result = "passed"
-			}
+			r.run(t, func(t *testing.T) { r.try(t, k) })
 		})
 	}
+	show(t, k.name, rows)
+}
+
+// run keeps what became of a row.
+func (r *row) run(t *testing.T, try func(t *testing.T)) {
+	r.result = "failed"
+	try(t)
+	if !t.Failed() {
+		r.result = "passed"
+	}
+}
+
+// show prints the rows that ran.
+func show(t *testing.T, peer string, rows []*row) {
+	t.Helper()
+	const line = "%-11s %-20s %-10s %-13s %-12s %s\n"
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-11s %-20s %-10s %-13s %-15s %s", "peer", "suite or network", "we are", "plane of ours", "pings lost", "result")
+	fmt.Fprintf(&b, line, "peer", "suite or network", "we are", "plane of ours", "pings lost", "result")
 	for _, r := range rows {
-		if r.result != "" { // else it was not asked for
-			fmt.Fprintf(&b, "\n%-11s %-20s %-10s %-13s %-15s %s", k.name, r.name, r.role(), r.plane, fmt.Sprintf("%d of %d", r.lost, r.pings), r.result)
+		if r.result != "" {
+			fmt.Fprintf(&b, line, peer, r.name, r.role(), r.plane, fmt.Sprintf("%d of %d", r.lost, r.pings), r.result)
 		}
 	}
-	t.Log(b.String())
+	t.Log(strings.TrimSpace(b.String()))
 }
 
 // every is how often a ping is sent. The guest's processor is slow: it carries no
@@ -125,35 +137,49 @@ func (r *row) try(t *testing.T, k kind) {
 	g.waits(t, phase2Done)
 	must(t, other.Ready(15*time.Second))
 
-	left, right, toLeft, toRight := s.Dandelion, s.Icy, a.Dandelion, a.Icy
-	if tun.Mode != nil && tun.Mode.Hosts {
-		left, right, toLeft, toRight = s.Ragweed, s.Slippery, a.RagweedSeen, a.Slippery
-	}
-	_, err = left.Ping(toRight, 1, 15*time.Second)
-	must(t, err)
-	_, err = right.Ping(toLeft, 1, 15*time.Second)
-	must(t, err)
-	there, err := left.StartPing(toRight, every)
-	must(t, err)
-	back, err := right.StartPing(toLeft, every)
-	must(t, err)
+	there, back := s.pings(t, a, tun)
 	if r.rekey {
 		k.renew(t, g.d, other, there)
 	}
-	for _, ping := range []*lab.Stream{there, back} {
-		must(t, ping.AwaitAnswers(20, 10*time.Second))
-	}
-	for _, ping := range []*lab.Stream{there, back} {
-		counts := ping.Stop(5 * time.Second)
-		r.pings, r.lost = r.pings+counts.Sent, r.lost+counts.Lost()
-		if counts.Lost() != 0 || counts.Duplicates != 0 {
-			t.Errorf("ping: %v; lost %v", counts, ping.Missing(10))
-		}
-	}
+	r.count(t, there, back)
 	s.saw(t, r.want, 80)
 	if t.Failed() {
 		report(t, g.d)
 		dropped(t, s.Dandelion, s.Ragweed, s.Internet, s.Slippery, s.Icy)
 	}
 	g.ends(t)
+}
+
+// pings starts pings both ways through a tunnel that is up.
+func (s *site) pings(t *testing.T, a lab.Addrs, tun interop.Tunnel) (there, back *lab.Stream) {
+	t.Helper()
+	left, right, toLeft, toRight := s.Dandelion, s.Icy, a.Dandelion, a.Icy
+	if tun.Mode != nil && tun.Mode.Hosts {
+		left, right, toLeft, toRight = s.Ragweed, s.Slippery, a.RagweedSeen, a.Slippery
+	}
+	// The first data may overtake quick mode's third message.
+	_, err := left.Ping(toRight, 1, 15*time.Second)
+	must(t, err)
+	_, err = right.Ping(toLeft, 1, 15*time.Second)
+	must(t, err)
+	there, err = left.StartPing(toRight, every)
+	must(t, err)
+	back, err = right.StartPing(toLeft, every)
+	must(t, err)
+	return there, back
+}
+
+// count ends pings, of which none may be lost.
+func (r *row) count(t *testing.T, pings ...*lab.Stream) {
+	t.Helper()
+	for _, ping := range pings {
+		must(t, ping.AwaitAnswers(20, 10*time.Second))
+	}
+	for _, ping := range pings {
+		counts := ping.Stop(5 * time.Second)
+		r.pings, r.lost = r.pings+counts.Sent, r.lost+counts.Lost()
+		if counts.Lost() != 0 || counts.Duplicates != 0 {
+			t.Errorf("ping: %v; lost %v", counts, ping.Missing(10))
+		}
+	}
 }
