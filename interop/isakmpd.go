@@ -19,7 +19,8 @@ type Isakmpd struct {
 }
 
 // StartIsakmpd runs isakmpd with a configuration and more flags than those that
-// every test needs: foreground, verbose, no policy file. dir is a private folder
+// every test needs: foreground, verbose, and no policy but one that the
+// configuration names. dir is a private folder
 // for its files; /var/run is the daemon's own.
 func StartIsakmpd(h *lab.Host, dir, conf string, flags ...string) (*Isakmpd, error) {
 	if _, err := lab.Build("oakley/cmd/ipsecd"); err != nil { // isakmpd finds it beside itself
@@ -33,9 +34,11 @@ func StartIsakmpd(h *lab.Host, dir, conf string, flags ...string) (*Isakmpd, err
 	if err := os.WriteFile(d.Conf, []byte(conf), 0o600); err != nil {
 		return nil, err
 	}
-	d.Process, err = h.Start(lab.Command{
-		Path: prog, Args: append([]string{"-d", "-v", "-K", "-c", d.Conf}, flags...), Private: []string{lab.RunDir()},
-	})
+	args := []string{"-d", "-v", "-c", d.Conf}
+	if !strings.Contains(conf, "\nPolicy-file=") {
+		args = append(args, "-K")
+	}
+	d.Process, err = h.Start(lab.Command{Path: prog, Args: append(args, flags...), Private: []string{lab.RunDir()}})
 	if err != nil {
 		return nil, err
 	}

@@ -39,13 +39,14 @@ func ragweed(n *lab.HowTo) gateway {
 // conf is the how-to's file for the gateway. Two things differ from the print:
 // the addresses, and Ragweed's connection section, which is printed [Ragweed
 // Slippery] there although Connections= says Ragweed-Slippery.
-func (g gateway) conf() string {
+func (g gateway) conf(policyFile string) string {
 	return fmt.Sprintf(`# %[1]s: the how-to's file, with the lab's addresses.
 
 [General]
 Retransmits= 5
 Exchange-max-time= 120
 Listen-on= %[2]s
+Policy-file= %[12]s
 
 [Phase 1]
 %[3]s= %[4]s
@@ -89,8 +90,18 @@ DOI= IPSEC
 EXCHANGE_TYPE= QUICK_MODE
 Suites= QM-ESP-3DES-SHA-PFS-SUITE,QM-ESP-DES-MD5-PFS-SUITE
 `, g.name, g.local, g.remote, g.peer, g.connection, g.localNet, g.remoteNet,
-		g.badplants.Addr(), netmask(g.badplants), g.carefull.Addr(), netmask(g.carefull))
+		g.badplants.Addr(), netmask(g.badplants), g.carefull.Addr(), netmask(g.carefull), policyFile)
 }
+
+// policy is the how-to's. What it tells to delete is left out, and the line that
+// goes on is indented.
+const policy = `KeyNote-Version: 2
+Comment: This policy accepts ESP SAs from a remote that uses the right password
+Authoriser: "POLICY"
+Licensees: "mekmitasdigoat"
+Conditions: app_domain == "IPSec policy" &&
+            esp_present == "yes" -> "true";
+`
 
 // netmask writes an IPv4 prefix length as 255.255.255.0.
 func netmask(p netip.Prefix) string {

@@ -132,13 +132,14 @@ func (d *demo) showClearText(*lab.Net) error {
 }
 
 func (d *demo) writeFiles(*lab.Net) error {
-	d.step("The how-to's two files, with these addresses")
+	d.step("The how-to's files, with these addresses, and its policy")
 	hosts := []struct {
 		g gateway
 		h *lab.Host
 	}{{ragweed(d.net), d.net.Ragweed}, {slippery(d.net), d.net.Slippery}}
 	for _, x := range hosts {
-		if err := os.WriteFile(d.confOf(x.g), []byte(x.g.conf()), 0o600); err != nil {
+		policyFile := filepath.Join(d.dir, x.g.name+".policy")
+		if err := errors.Join(os.WriteFile(d.confOf(x.g), []byte(x.g.conf(policyFile)), 0o600), os.WriteFile(policyFile, []byte(policy), 0o600)); err != nil {
 			return err
 		}
 		before, err := x.h.State()
@@ -148,8 +149,9 @@ func (d *demo) writeFiles(*lab.Net) error {
 		d.daemons = append(d.daemons, &daemon{gateway: x.g, host: x.h, before: before})
 	}
 	r := hosts[0].g
-	d.say("%s", d.paint(dim, excerpt(r.conf(), r.peer, r.connection, "Default-quick-mode")))
+	d.say("%s", d.paint(dim, excerpt(r.conf(""), r.peer, r.connection, "Default-quick-mode")))
 	d.say("(one slip of the print is mended: its [Ragweed Slippery] is [Ragweed-Slippery])")
+	d.say("%s", d.paint(dim, strings.TrimRight(policy, "\n")))
 	return nil
 }
 
@@ -170,7 +172,7 @@ func (d *demo) startDaemons(*lab.Net) (err error) {
 	}
 	d.started = time.Now()
 	for i, x := range d.daemons {
-		args := []string{"-d", "-v", "-K", "-c", d.confOf(x.gateway)}
+		args := []string{"-d", "-v", "-c", d.confOf(x.gateway)}
 		var tee io.Writer
 		if d.o.verbose {
 			tee = logWriter{d.screen, fmt.Sprintf("%-9s", x.name), []string{cyan, yellow}[i%2]}

@@ -109,7 +109,7 @@ func TestTheFilesAreTheHowTos(t *testing.T) {
 		{slippery(net), []string{"[General]", "[Phase 1]", "[Phase 2]", "[Ragweed]", "[Slippery-Ragweed]", "[NET-Badplants]", "[NET-Carefull]", "[Default-main-mode]", "[Default-quick-mode]"}},
 	} {
 		var got []string
-		for line := range strings.Lines(c.g.conf()) {
+		for line := range strings.Lines(c.g.conf("/isakmpd.policy")) {
 			if strings.HasPrefix(line, "[") {
 				got = append(got, strings.TrimSpace(line))
 			}
@@ -117,8 +117,8 @@ func TestTheFilesAreTheHowTos(t *testing.T) {
 		if strings.Join(got, " ") != strings.Join(c.want, " ") {
 			t.Errorf("%s has %v", c.g.name, got)
 		}
-		if !strings.Contains(c.g.conf(), "Netmask= 255.255.255.0\n") {
-			t.Errorf("%s has no netmask:\n%s", c.g.name, c.g.conf())
+		if !strings.Contains(c.g.conf("/isakmpd.policy"), "Netmask= 255.255.255.0\n") {
+			t.Errorf("%s has no netmask:\n%s", c.g.name, c.g.conf("/isakmpd.policy"))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"oakley/internal/conf"
 	"oakley/internal/diag"
+	"oakley/internal/policy"
 )
 
 // Check reads the configuration as the daemon would and prints what it means to
@@ -27,7 +28,10 @@ func Check(opt Options, out, remarks io.Writer, color bool) error {
 	if c == nil {
 		return fmt.Errorf("%s cannot be used: %s", opt.Config, plural(list.Count(diag.Error), "mistake"))
 	}
-	opt.NoPolicy = true
+	if err := checkPolicy(&opt, c, remarks, color); err != nil {
+		return err
+	}
+	opt.NoPolicy = true // it was looked at
 	d := &Daemon{opt: opt, host: opt.Host}
 	l, err := d.translate(c)
 	if err != nil {
@@ -36,8 +40,29 @@ func Check(opt Options, out, remarks io.Writer, color bool) error {
 	for _, w := range l.warnings {
 		fmt.Fprintf(remarks, "isakmpd: warning: %s\n", clean(w))
 	}
-	if c.General.UseKeynote {
-		fmt.Fprintln(remarks, "isakmpd: note: Use-Keynote is not \"no\", so the daemon has to be started with -K")
-	}
 	return c.Describe(out)
+}
+
+// checkPolicy says what is to be said about the policy, if there is to be one.
+func checkPolicy(opt *Options, c *conf.Config, remarks io.Writer, color bool) error {
+	if opt.NoPolicy || !c.General.UseKeynote {
+		return nil
+	}
+	file := c.General.PolicyFile
+	src, complaint, err := ReadUnchecked(file)
+	if err != nil {
+		fmt.Fprintf(remarks, "isakmpd: note: the policy cannot be read (%v): the daemon needs one, or -K\n", err)
+		return nil
+	}
+	if complaint != nil {
+		fmt.Fprintf(remarks, "isakmpd: warning: the daemon will refuse this file: %v\n", complaint)
+	}
+	p, list := policy.Load(file, src)
+	if err := list.Format(remarks, color); err != nil {
+		return err
+	}
+	if p == nil {
+		return fmt.Errorf("%s cannot be used: %s", file, plural(list.Count(diag.Error), "mistake"))
+	}
+	return nil
 }

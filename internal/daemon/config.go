@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -16,6 +15,7 @@ import (
 type loaded struct {
 	conf     *conf.Config
 	engine   *ike.Config
+	policy   *rules // nil: the configuration alone decides
 	flows    []ipsec.Flow
 	listen   []netip.Addr
 	keepSAs  bool // Delete-SAs=no
@@ -58,24 +58,21 @@ func (d *Daemon) load() (*loaded, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", d.opt.Config, err)
 	}
-	for _, w := range list {
-		text := strings.TrimRight(diag.List{w}.String(), "\n")
-		l.warnings = append(l.warnings, strings.Replace(text, ": warning: ", ": ", 1)) // the line's level says it
-	}
+	l.warnings = append(l.warnings, remarks(list)...)
 	return l, nil
 }
 
 // translate makes what the engine and the data plane work by.
 func (d *Daemon) translate(c *conf.Config) (*loaded, error) {
-	l := &loaded{conf: c, keepSAs: !c.General.DeleteSAs, verbose: d.opt.Verbose || c.General.LogVerbose, debug: d.opt.Debug}
-	if err := d.policy(c); err != nil {
+	rules, err := d.loadRules(c)
+	if err != nil {
 		return nil, err
 	}
+	l := &loaded{conf: c, policy: rules, keepSAs: !c.General.DeleteSAs, verbose: d.opt.Verbose || c.General.LogVerbose, debug: d.opt.Debug}
 	for _, x := range c.General.LogLevels {
 		l.setLevel(x)
 	}
 	t := &translator{host: d.host, opt: &d.opt, conf: c, peers: map[*conf.Peer]*ike.Peer{}}
-	var err error
 	if l.listen, err = t.listen(); err != nil {
 		return nil, err
 	}
@@ -83,19 +80,16 @@ func (d *Daemon) translate(c *conf.Config) (*loaded, error) {
 	if l.engine, err = t.engine(); err != nil {
 		return nil, err
 	}
+	if rules != nil {
+		if l.engine.Unlisted, err = t.connection(&conf.Connection{Name: "by policy", Suites: c.General.DefaultPhase2Suites}); err != nil {
+			return nil, err
+		}
+		t.warnings = append(t.warnings, rules.warnings...)
+	}
 	l.flows = t.flows(l.engine)
 	l.warnings = t.warnings
 	l.homeless = t.homeless
 	return l, nil
-}
-
-// policy refuses to start without an answer to who may connect.
-func (d *Daemon) policy(c *conf.Config) error {
-	if d.opt.NoPolicy || !c.General.UseKeynote {
-		return nil
-	}
-	return errors.New("the configuration asks for a KeyNote policy, and isakmpd has no policy engine yet: " +
-		"start it with -K, or write Use-Keynote=no in [General], and whoever has a connection's key may use that connection, no more")
 }
 
 // setLevel adds what Loglevel asks for to what -D did; the higher one counts.

@@ -309,9 +309,13 @@ func TestStartUpFailuresLeaveNothingOpen(t *testing.T) {
 		text   string
 		want   string
 	}{
-		"no file":         {func(h *fakeHost, o *Options) { o.Config = "/nowhere" }, east.conf(), "/nowhere"},
-		"bad file":        {nil, strings.Replace(east.conf(), "ISAKMP-peer= far", "ISAKMP-peer= fra", 1), "fra"},
-		"no policy":       {func(h *fakeHost, o *Options) { o.NoPolicy = false }, east.conf(), "start it with -K, or write Use-Keynote=no"},
+		"no file":   {func(h *fakeHost, o *Options) { o.Config = "/nowhere" }, east.conf(), "/nowhere"},
+		"bad file":  {nil, strings.Replace(east.conf(), "ISAKMP-peer= far", "ISAKMP-peer= fra", 1), "fra"},
+		"no policy": {func(h *fakeHost, o *Options) { o.NoPolicy = false }, east.conf(), "is not there: write one (isakmpd.policy(5)), or start isakmpd with -K, or write Use-Keynote=no"},
+		"bad policy": {func(h *fakeHost, o *Options) {
+			o.NoPolicy = false
+			h.put(policyPath, "Authorizer: nobody knows\nConditions: (\n")
+		}, east.conf(), policyPath + " cannot be used"},
 		"running already": {func(h *fakeHost, o *Options) { h.held[o.PIDFile] = true }, east.conf(), "it is held"},
 		"port taken": {func(h *fakeHost, o *Options) {
 			h.listens = func(netip.AddrPort) error { return syscall.EADDRINUSE }

@@ -43,10 +43,13 @@ func (l *loaded) fits(info dataplane.Info) error {
 }
 
 func (l *loaded) connections() []*ike.Connection {
-	if l.engine.DefaultConnection == nil {
-		return l.engine.Connections
+	all := slices.Clone(l.engine.Connections)
+	for _, c := range []*ike.Connection{l.engine.DefaultConnection, l.engine.Unlisted} {
+		if c != nil {
+			all = append(all, c)
+		}
 	}
-	return append(slices.Clip(l.engine.Connections), l.engine.DefaultConnection)
+	return all
 }
 
 // divide parts suites that a data plane can serve from what it needs for the

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -107,6 +108,18 @@ func (h *fakeHost) ReadPrivate(path string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 	}
 	return []byte(text), nil
+}
+
+func (h *fakeHost) ReadMatching(pattern string) (map[string][]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := map[string][]byte{}
+	for p, text := range h.files {
+		if ok, _ := path.Match(pattern, p); ok {
+			all[p] = []byte(text)
+		}
+	}
+	return all, nil
 }
 
 func (h *fakeHost) put(path, text string) {

@@ -15,6 +15,9 @@ type Host interface {
 	// others than its owner can read or write, or that neither we nor root own,
 	// is refused.
 	ReadPrivate(path string) ([]byte, error)
+	// ReadMatching returns the files whose paths match a pattern, which hold no
+	// secrets and are not trusted. There may be none.
+	ReadMatching(pattern string) (map[string][]byte, error)
 	// WriteRun replaces a file below RunDir as a whole, with mode 0600. A
 	// symbolic link in its place is replaced, not followed.
 	WriteRun(path string, data []byte) error

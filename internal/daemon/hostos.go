@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,6 +44,29 @@ func (OS) ReadPrivate(path string) ([]byte, error) {
 		return nil, err
 	}
 	return data, nil
+}
+
+// maxMatching bounds how many files of a folder are read.
+const maxMatching = 10000
+
+// ReadMatching implements Host.
+func (OS) ReadMatching(pattern string) (map[string][]byte, error) {
+	paths, err := filepath.Glob(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", pattern, err)
+	}
+	if len(paths) > maxMatching {
+		return nil, fmt.Errorf("%s: %d files, %d may be", pattern, len(paths), maxMatching)
+	}
+	all := map[string][]byte{}
+	for _, path := range paths {
+		data, _, err := readFile(path)
+		if err != nil {
+			return nil, err
+		}
+		all[path] = data
+	}
+	return all, nil
 }
 
 func readFile(path string) ([]byte, *unix.Stat_t, error) {

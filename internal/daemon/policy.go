@@ -4,41 +4,90 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"oakley/internal/doi"
 	"oakley/internal/ike"
 	"oakley/internal/ipsec"
+	"oakley/internal/policy"
 )
 
-// judge answers the engine's question by the configuration, as -K wants it:
-// allowed is what a configured connection offers, and nothing else. It looks at
-// the connection by itself, so that a slip in the negotiation is not enough.
+// judge answers the engine's question. What a listed connection may be the
+// configuration says, and the policy, if there is one; what no connection lists,
+// the policy alone. It looks at the connection by itself, so that a slip in the
+// negotiation is not enough.
 func (d *Daemon) judge(q ike.QueryPolicy) ike.PolicyAnswer {
 	a := ike.PolicyAnswer{ID: q.ID, Allow: make([]bool, len(q.Proposals))}
+	var rules *policy.Policy
+	if d.cfg.policy != nil {
+		rules = d.cfg.policy.rules
+	}
 	c, reason := connectionFor(d.cfg.engine, q)
-	if c == nil {
+	if c == nil && !(rules != nil && q.Unlisted) {
 		a.Reason = reason
 		d.log.Debugf(ClassPolicy, levelState, "refused: %s", reason)
 		return a
 	}
+	var refusal *policy.Decision
 	allowed := 0
 	for i, p := range q.Proposals {
-		if a.Allow[i] = offers(c, p); a.Allow[i] {
+		if c != nil && !offers(c, p) {
+			continue
+		}
+		a.Allow[i] = true
+		if rules != nil {
+			verdict := rules.Ask(question(q, p, time.Now()))
+			if a.Allow[i] = verdict.Allow; !verdict.Allow {
+				refusal = verdict
+			}
+			d.log.Debugf(ClassPolicy, levelDetail, "connection %s, proposal %d: %s", q.Conn, i+1, strings.TrimRight(verdict.Tree(), "\n"))
+		}
+		if a.Allow[i] {
 			allowed++
 		}
 	}
-	if allowed == 0 {
+	switch {
+	case allowed > 0:
+	case refusal != nil:
+		a.Reason = strings.Join(refusal.Brief(), "\n  ")
+	default:
 		a.Reason = fmt.Sprintf("none of the %d proposals is a suite of connection %s", len(q.Proposals), c.Name)
 	}
 	d.log.Debugf(ClassPolicy, levelState, "connection %s with peer %s (%s), %s: %d of %d proposals allowed",
-		c.Name, q.Peer, q.RemoteID, q.Selector, allowed, len(q.Proposals))
+		q.Conn, q.Peer, q.RemoteID, q.Selector, allowed, len(q.Proposals))
 	return a
+}
+
+// question puts one proposal in the policy's words.
+func question(q ike.QueryPolicy, p ike.PolicyProposal, now time.Time) *policy.Query {
+	x := &policy.Query{
+		Initiator: q.Initiator, Exchange: q.Exchange, Group: q.Group, Identity: policy.ID{Type: q.Identity.Type, Data: q.Identity.Data},
+		Local: filter(q.Here, q.LocalAddr.Addr()), Remote: filter(q.There, q.Remote.Addr()),
+		LocalAddr: q.LocalAddr.Addr(), RemoteAddr: q.Remote.Addr(), PFS: p.PFS, Now: now,
+	}
+	if q.Auth == doi.AuthPSK {
+		x.Requesters = policy.Passphrase(q.Key)
+	}
+	for _, s := range p.Protocols {
+		x.Protocols = append(x.Protocols, policy.Protocol{
+			Proto: s.Proto, ID: s.ID, Mode: s.Mode, UDP: s.UDP, Auth: s.Auth, KeyBits: s.KeyBits, Seconds: s.Seconds, Kilobytes: s.Kilobytes, ESN: s.ESN,
+		})
+	}
+	return x
+}
+
+// filter is one end of the traffic; without an identity that is the tunnel's end.
+func filter(n ike.Net, end netip.Addr) policy.Filter {
+	if !n.Prefix.IsValid() {
+		return policy.Network(netip.PrefixFrom(end, end.BitLen()), true, n.Proto, n.Port)
+	}
+	return policy.Network(n.Prefix, n.Addr, n.Proto, n.Port)
 }
 
 // connectionFor finds the configured connection that a query is about, or says
 // why there is none.
 func connectionFor(cfg *ike.Config, q ike.QueryPolicy) (c *ike.Connection, reason string) {
-	if q.Conn == "" {
+	if q.Conn == "" || q.Unlisted {
 		return nil, fmt.Sprintf("no configured connection is for %s, and without a policy (-K) only configured ones are allowed", q.Selector)
 	}
 	for _, known := range cfg.Connections {

@@ -1,0 +1,82 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"oakley/internal/conf"
+	"oakley/internal/diag"
+	"oakley/internal/keynote"
+	"oakley/internal/policy"
+)
+
+// rules are a policy file and what came with it.
+type rules struct {
+	rules    *policy.Policy
+	warnings []string
+}
+
+// loadRules reads the policy that the configuration names; nil with -K or
+// Use-Keynote=no. No policy where one is wanted is an error: nobody is let in by
+// oversight.
+func (d *Daemon) loadRules(c *conf.Config) (*rules, error) {
+	if d.opt.NoPolicy || !c.General.UseKeynote {
+		return nil, nil
+	}
+	file := c.General.PolicyFile
+	src, err := d.host.ReadPrivate(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the policy %s is not there: write one (isakmpd.policy(5)), or start isakmpd with -K, or write Use-Keynote=no in [General], and whoever has a connection's key may use that connection, no more", file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the policy cannot be read: %w", err)
+	}
+	p, list := policy.Load(file, src)
+	if p == nil {
+		return nil, &errConfig{file, list}
+	}
+	r := &rules{rules: p, warnings: remarks(list)}
+	return r, d.addCredentials(r, c.KeyNote.CredentialDirectory)
+}
+
+// addCredentials adds the signed assertions of the credential directory. One that
+// is no good is left out, and said.
+func (d *Daemon) addCredentials(r *rules, dir string) error {
+	if dir == "" {
+		return nil
+	}
+	files, err := d.host.ReadMatching(path.Join(dir, "*", "credentials"))
+	if err != nil {
+		return fmt.Errorf("the KeyNote credentials cannot be read: %w", err)
+	}
+	var all []*keynote.Assertion
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		as, list := keynote.Parse(name, files[name], keynote.Credential)
+		all = append(all, as...)
+		r.warnings = append(r.warnings, remarks(list)...)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	var list diag.List
+	r.rules, list = r.rules.With(all)
+	r.warnings = append(r.warnings, remarks(list)...)
+	return nil
+}
+
+// remarks are diagnostics as warnings of the log, whose level says what they are.
+func remarks(list diag.List) (lines []string) {
+	for _, w := range list {
+		text := strings.TrimRight(diag.List{w}.String(), "\n")
+		for _, level := range []string{": warning: ", ": error: "} {
+			text = strings.Replace(text, level, ": ", 1)
+		}
+		lines = append(lines, text)
+	}
+	return lines
+}

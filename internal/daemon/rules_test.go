@@ -1,0 +1,158 @@
+package daemon
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"oakley/internal/netio"
+)
+
+const (
+	policyPath = "/etc/isakmpd/isakmpd.policy"
+	passphrase = "8e5c39d30b4d4e2f" // of the tests' configurations
+)
+
+// underPolicy starts a daemon by a policy.
+func underPolicy(t *testing.T, hub *netio.Hub, s side, policy string) *node {
+	h := newFakeHost(hub, s.own)
+	h.put(policyPath, policy)
+	return run(t, h, s.conf(), func(o *Options) { o.NoPolicy = false })
+}
+
+// withKey is a policy for whoever has the passphrase.
+func withKey(conditions string) string {
+	return "Authorizer: \"POLICY\"\nLicensees: \"passphrase:" + passphrase + "\"\nConditions: app_domain == \"IPsec policy\" && " + conditions + " -> \"true\";\n"
+}
+
+const aesAlone = `esp_present == "yes" && esp_enc_alg == "aes" && esp_key_length == "128" && pfs == "yes" && remote_filter == "010.002.000.000-010.002.000.255"`
+
+func TestThePolicyLetsTheTunnelIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := netio.NewHub()
+		b := run(t, newFakeHost(hub, west.own), west.conf())
+		a := underPolicy(t, hub, east, withKey(aesAlone))
+		for _, n := range []*node{a, b} {
+			n.log.await(t, "phase 2 (quick mode) done for connection tunnel", 1)
+		}
+		a.end(t)
+		b.end(t)
+	})
+}
+
+// Each refusal says which condition of which assertion it was, and no passphrase.
+func TestThePolicyRefusesAndSaysWhy(t *testing.T) {
+	for name, c := range map[string]struct{ policy, want string }{
+		"algorithm":    {withKey(`esp_enc_alg == "3des"`), `line 3: esp_enc_alg == "3des" is false: esp_enc_alg is "aes"`},
+		"network":      {withKey(`remote_filter == "010.099.000.000-010.099.000.255"`), "010.002.000.000-010.002.000.255"},
+		"passphrase":   {strings.Replace(withKey(aesAlone), passphrase, "somebody else's", 1), "passphrase:"},
+		"nobody's":     {"Authorizer: \"POLICY\"\nLicensees: \"nobody\"\n", "no assertion that POLICY reaches"},
+		"without a PF": {withKey(`pfs == "no"`), `pfs == "no"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := netio.NewHub()
+				passive := east
+				passive.list = "Passive-connections"
+				a := underPolicy(t, hub, passive, c.policy)
+				active := west
+				active.list = "Connections"
+				b := run(t, newFakeHost(hub, west.own), active.conf())
+				a.log.await(t, "the policy refuses", 1)
+				b.log.await(t, "NO-PROPOSAL-CHOSEN", 1)
+				if text := a.log.String(); !strings.Contains(text, c.want) || strings.Contains(text, passphrase) || strings.Contains(text, "somebody else's") {
+					t.Errorf("%s", text)
+				}
+				if n := len(a.plane.state(t).SAs); n != 0 {
+					t.Errorf("%d SAs", n)
+				}
+				b.end(t)
+				a.end(t)
+			})
+		})
+	}
+}
+
+// What no connection lists is the policy's to allow; without a policy it is
+// refused.
+func TestThePolicyAloneDecidesAboutOtherNetworks(t *testing.T) {
+	for _, c := range []struct {
+		policy string
+		in     bool
+	}{
+		{withKey(`remote_filter == "010.003.000.000-010.003.000.255"`), true},
+		{withKey(`remote_filter == "010.002.000.000-010.002.000.255"`), false},
+		{"", false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			hub := netio.NewHub()
+			passive := east
+			passive.list, passive.general = "Passive-connections", "Default-phase-2-suites= QM-ESP-AES-SHA2-256-PFS-GRP31-SUITE"
+			var a *node
+			if c.policy == "" {
+				a = run(t, newFakeHost(hub, east.own), passive.conf())
+			} else {
+				a = underPolicy(t, hub, passive, c.policy)
+			}
+			active := west
+			active.list, active.net = "Connections", "10.3.0.0"
+			b := run(t, newFakeHost(hub, west.own), active.conf())
+			if c.in {
+				a.log.await(t, "phase 2 (quick mode) done for connection by-policy@192.0.2.2", 1)
+			} else {
+				a.log.await(t, "phase 2 (quick mode) failed", 1)
+			}
+			flows := 0
+			for _, f := range a.plane.state(t).Flows {
+				if f.Selector.Src.String() == "10.3.0.0/24" || f.Selector.Dst.String() == "10.3.0.0/24" {
+					flows++
+				}
+			}
+			if (flows == 2) != c.in {
+				t.Errorf("%t: %d flows for it", c.in, flows)
+			}
+			b.end(t)
+			a.end(t)
+		})
+	}
+}
+
+func TestABrokenPolicyKeepsTheOldOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := netio.NewHub()
+		a := underPolicy(t, hub, east, withKey(aesAlone))
+		a.host.put(policyPath, "Authorizer: \"POLICY\n")
+		a.Reload()
+		a.log.await(t, "was not read again, the old one stays", 1)
+		a.log.await(t, policyPath, 1)
+		b := run(t, newFakeHost(hub, west.own), west.conf())
+		a.log.await(t, "phase 2 (quick mode) done for connection tunnel", 1)
+		// A new policy is for new SAs: what is up stays up.
+		a.host.put(policyPath, withKey(`esp_enc_alg == "3des"`))
+		a.Reload()
+		a.log.await(t, "read again", 1)
+		if n := len(a.plane.state(t).SAs); n != 2 {
+			t.Errorf("%d SAs", n)
+		}
+		<-time.After(2 * time.Hour)
+		a.log.await(t, `the policy lets us offer none of our own suites`, 1)
+		b.end(t)
+		a.end(t)
+	})
+}
+
+// Warnings of the policy come with those of the configuration; credentials of the
+// directory count when their signatures hold.
+func TestWhatIsOddAboutThePolicyIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := netio.NewHub()
+		h := newFakeHost(hub, east.own)
+		h.put(policyPath, strings.Replace(withKey(aesAlone), "Authorizer", "Authoriser", 1))
+		h.put("/etc/isakmpd/keynote/192.0.2.2/credentials", "Authorizer: \"rsa-hex:abcd\"\nLicensees: \"x\"\nSignature: \"sig-rsa-sha1-hex:00\"\n")
+		a := run(t, h, east.conf(), func(o *Options) { o.NoPolicy = false })
+		a.log.await(t, "Authoriser", 1)
+		a.log.await(t, "/etc/isakmpd/keynote/192.0.2.2/credentials:3", 1)
+		a.end(t)
+	})
+}
