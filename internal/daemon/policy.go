@@ -49,7 +49,7 @@ func (d *Daemon) judge(q ike.QueryPolicy) ike.PolicyAnswer {
 	switch {
 	case allowed > 0:
 	case refusal != nil:
-		a.Reason = strings.Join(refusal.Brief(), "\n  ")
+		a.Reason = strings.TrimPrefix(strings.Join(refusal.Brief(), "\n  "), "refused to ")
 	default:
 		a.Reason = fmt.Sprintf("none of the %d proposals is a suite of connection %s", len(q.Proposals), c.Name)
 	}

@@ -47,7 +47,7 @@ func TestThePolicyRefusesAndSaysWhy(t *testing.T) {
 		"algorithm":    {withKey(`esp_enc_alg == "3des"`), `line 3: esp_enc_alg == "3des" is false: esp_enc_alg is "aes"`},
 		"network":      {withKey(`remote_filter == "010.099.000.000-010.099.000.255"`), "010.002.000.000-010.002.000.255"},
 		"passphrase":   {strings.Replace(withKey(aesAlone), passphrase, "somebody else's", 1), "passphrase:"},
-		"nobody's":     {"Authorizer: \"POLICY\"\nLicensees: \"nobody\"\n", "no assertion that POLICY reaches"},
+		"nobody's":     {"Authorizer: \"POLICY\"\nLicensees: \"nobody\"\n", "among its licensees"},
 		"without a PF": {withKey(`pfs == "no"`), `pfs == "no"`},
 	} {
 		t.Run(name, func(t *testing.T) {
