@@ -1,6 +1,8 @@
 package conf
 
 import (
+	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -89,42 +91,50 @@ var groupWords = []doi.Group{
 // defaultGroup is that of names without one.
 const defaultGroup = doi.GroupMODP1024
 
-// generatedNames are the generated sections of one kind: by folded name, and the
-// names in their order for suggestions.
+// generatedNames are the generated sections of one kind. There are thousands, of
+// which a file uses two or three: only those are written out.
 type generatedNames struct {
-	tags  map[string]tags
-	names []string
+	section func(key string) tags // by folded name; nil: there is none
+	names   iter.Seq[string]      // in their order, for suggestions
 }
 
-func (g *generatedNames) add(name string, ts ...tags) {
-	all := tags{}
-	for _, t := range ts {
-		for k, v := range t {
-			all[k] = v
-		}
+// merged are the tags of all, of which the later ones count.
+func merged(all ...tags) tags {
+	m := tags{}
+	for _, t := range all {
+		maps.Copy(m, t)
 	}
-	g.tags[fold(name)] = all
-	g.names = append(g.names, name)
+	return m
 }
 
 // mainTransforms are CIPHER-HASH[-GROUP][-RSA_SIG].
 var mainTransforms = sync.OnceValue(func() *generatedNames {
-	g := &generatedNames{tags: map[string]tags{}}
+	var names []string
+	sections := map[string]func() tags{}
 	for _, auth := range []struct{ suffix, method string }{{"", "PRE_SHARED"}, {"-RSA_SIG", "RSA_SIG"}} {
 		for _, group := range append([]doi.Group{0}, groupWords...) {
 			for _, c := range mainCiphers {
 				for _, h := range mainHashes {
-					g.add(c.word+"-"+h+groupSuffix(group)+auth.suffix, c.tags, tags{
-						"hash_algorithm":        strings.ReplaceAll(h, "-", "_"),
-						"authentication_method": auth.method,
-						"group_description":     groupOr(group).String(),
-						"life":                  lifeMain,
-					})
+					name := c.word + "-" + h + groupSuffix(group) + auth.suffix
+					names = append(names, name)
+					sections[fold(name)] = func() tags {
+						return merged(c.tags, tags{
+							"hash_algorithm":        strings.ReplaceAll(h, "-", "_"),
+							"authentication_method": auth.method,
+							"group_description":     groupOr(group).String(),
+							"life":                  lifeMain,
+						})
+					}
 				}
 			}
 		}
 	}
-	return g
+	return &generatedNames{names: slices.Values(names), section: func(key string) tags {
+		if s := sections[key]; s != nil {
+			return s()
+		}
+		return nil
+	}}
 })
 
 func groupSuffix(g doi.Group) string {
@@ -141,64 +151,85 @@ func groupOr(g doi.Group) doi.Group {
 	return g
 }
 
-// quickNames are QM-PROTO[-TRP]-CIPHER[-HASH][-PFS[-GROUP]] without any ending;
-// quickTransforms, quickProtocols and quickSuites are made of them.
-var quickTransforms = sync.OnceValue(func() *generatedNames {
-	g := &generatedNames{tags: map[string]tags{}}
-	for _, base := range quickBases() {
-		g.add(base.word+"-XF", base.tags)
-	}
-	for _, base := range compressions {
-		g.add(base.word+"-XF", base.tags)
-	}
-	return g
-})
+// Names of quick mode are QM-PROTO[-TRP]-CIPHER[-HASH][-PFS[-GROUP]] with an
+// ending for transforms and suites.
+var (
+	quickTransforms = quickNames("-XF", true, func(b *quickBase) tags { return merged(b.tags[:]...) })
+	quickProtocols  = quickNames("", true, func(b *quickBase) tags { return tags{"protocol_id": b.protocol(), "transforms": b.word + "-XF"} })
+	quickSuites     = quickNames("-SUITE", false, func(b *quickBase) tags { return tags{"protocols": b.word} })
+)
 
-var quickProtocols = sync.OnceValue(func() *generatedNames {
-	g := &generatedNames{tags: map[string]tags{}}
-	for _, base := range quickBases() {
-		id := "IPSEC_ESP"
-		if strings.HasPrefix(base.word, "QM-AH-") {
-			id = "IPSEC_AH"
+// quickNames are those with an ending; compression alone protects nothing, so that
+// there is no suite of it.
+func quickNames(ending string, compression bool, section func(*quickBase) tags) func() *generatedNames {
+	known := func(b *quickBase) bool { return compression || b.protocol() != "IPCOMP" }
+	return func() *generatedNames {
+		return &generatedNames{
+			section: func(key string) tags {
+				word, ok := strings.CutSuffix(key, fold(ending))
+				b := quickBases().words[word]
+				if !ok || b == nil || !known(b) {
+					return nil
+				}
+				return section(b)
+			},
+			names: func(yield func(string) bool) {
+				for i := range quickBases().all {
+					if b := &quickBases().all[i]; known(b) && !yield(b.word+ending) {
+						return
+					}
+				}
+			},
 		}
-		g.add(base.word, tags{"protocol_id": id, "transforms": base.word + "-XF"})
 	}
-	for _, base := range compressions {
-		g.add(base.word, tags{"protocol_id": "IPCOMP", "transforms": base.word + "-XF"})
-	}
-	return g
-})
+}
 
-var quickSuites = sync.OnceValue(func() *generatedNames {
-	g := &generatedNames{tags: map[string]tags{}}
-	for _, base := range quickBases() {
-		g.add(base.word+"-SUITE", tags{"protocols": base.word})
-	}
-	return g
-})
+// quickBase is the name of a quick mode's protection and what its parts put into
+// the section of its transform.
+type quickBase struct {
+	word string
+	tags [4]tags
+}
 
-// quickBases are all the names with the tags of their transforms, those without
-// PFS first.
-var quickBases = sync.OnceValue(func() []part {
-	var l []part
+func (b *quickBase) protocol() string {
+	switch {
+	case strings.HasPrefix(b.word, "QM-AH-"):
+		return "IPSEC_AH"
+	case strings.HasPrefix(b.word, "QM-IPCOMP-"):
+		return "IPCOMP"
+	}
+	return "IPSEC_ESP"
+}
+
+// allBases are in their order, and by folded word.
+type allBases struct {
+	all   []quickBase
+	words map[string]*quickBase
+}
+
+// quickBases are those without PFS first, and compressions last.
+var quickBases = sync.OnceValue(func() *allBases {
+	q := &allBases{}
+	life, algs := tags{"life": lifeQuick}, slices.Concat(espParts(), ahParts())
 	for _, pfs := range pfsParts() {
 		for _, mode := range []part{
 			{word: "", tags: tags{"encapsulation_mode": "TUNNEL"}},
 			{word: "-TRP", tags: tags{"encapsulation_mode": "TRANSPORT"}},
 		} {
-			for _, alg := range slices.Concat(espParts(), ahParts()) {
+			for _, alg := range algs {
 				proto, rest, _ := strings.Cut(alg.word, "-")
-				all := tags{"life": lifeQuick}
-				for _, t := range []tags{alg.tags, mode.tags, pfs.tags} {
-					for k, v := range t {
-						all[k] = v
-					}
-				}
-				l = append(l, part{word: "QM-" + proto + mode.word + "-" + rest + pfs.word, tags: all})
+				q.all = append(q.all, quickBase{"QM-" + proto + mode.word + "-" + rest + pfs.word, [...]tags{life, alg.tags, mode.tags, pfs.tags}})
 			}
 		}
 	}
-	return l
+	for _, c := range compressions {
+		q.all = append(q.all, quickBase{c.word, [4]tags{c.tags}})
+	}
+	q.words = make(map[string]*quickBase, len(q.all))
+	for i := range q.all {
+		q.words[fold(q.all[i].word)] = &q.all[i]
+	}
+	return q
 })
 
 // compressions are for suites of several protocols: alone they protect nothing,

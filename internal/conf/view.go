@@ -75,7 +75,7 @@ func (l *loader) fixed(name string, r *role) view {
 func (l *loader) generated(r *role, name string) tags {
 	key := fold(name)
 	if r.names != nil {
-		return r.names().tags[key]
+		return r.names().section(key)
 	}
 	switch {
 	case r == roleLifetime && key == fold(lifeMain):
@@ -105,7 +105,7 @@ func (l *loader) meant(r *role, name string) (hint string, near *Section) {
 		return "", nil
 	}
 	if r.names != nil {
-		if _, ok := r.names().tags[fold(name+"-SUITE")]; ok {
+		if r.names().section(fold(name+"-SUITE")) != nil {
 			return "did you mean " + name + "-SUITE?", nil
 		}
 	}
@@ -121,7 +121,7 @@ func (l *loader) meant(r *role, name string) (hint string, near *Section) {
 		return fmt.Sprintf("there is a section [%s] in line %d: did you mean that?", n, near.at.Line), near
 	}
 	if r.names != nil {
-		if n, ok := diag.Nearest(name, slices.Values(r.names().names)); ok {
+		if n, ok := diag.Nearest(name, r.names().names); ok {
 			return "did you mean " + n + "?", nil
 		}
 		if r.example != "" {
