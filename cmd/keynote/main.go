@@ -43,11 +43,13 @@ type command struct {
 	name  string
 	about string
 	args  string // for the usage line
-	flags func(*pflag.FlagSet) func(args []string, std *streams) error
+	// mistaken is the exit code of mistakes, if not exitFailed.
+	mistaken int
+	flags    func(*pflag.FlagSet) func(args []string, std *streams) error
 }
 
 // commands are all there are, in the order in which the usage lists them.
-var commands = []command{keygen, sign, sigver, verify}
+var commands = []command{keygen, sign, sigver, verify, explain}
 
 // errUsage is a mistake in the command line.
 type errUsage struct{ error }
@@ -58,6 +60,9 @@ func usagef(format string, args ...any) error {
 
 // errQuiet is a failure that the command has told about already.
 var errQuiet = errors.New("failed")
+
+// errRefused is an answer that says no.
+var errRefused = errors.New("refused")
 
 func run(args []string, std *streams) int {
 	c, err := find(args)
@@ -117,14 +122,16 @@ func (c *command) run(args []string, std *streams) int {
 	case errors.Is(err, pflag.ErrHelp):
 		c.help(std.out, fs)
 		return exitOK
-	case errors.Is(err, errQuiet):
-		return exitFailed
+	case errors.Is(err, errRefused):
+		return exitRefused
 	}
-	std.warn("%s: %v", c.name, err)
+	if !errors.Is(err, errQuiet) {
+		std.warn("%s: %v", c.name, err)
+	}
 	if misused {
 		c.help(std.err, fs)
 	}
-	return exitFailed
+	return max(c.mistaken, exitFailed)
 }
 
 // enough tells whether an error is that our reader wants no more.

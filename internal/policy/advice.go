@@ -46,7 +46,11 @@ var remedies = []struct{ prefix, what string }{
 }
 
 // advise collects what can be done about a test that failed.
-func (d *Decision) advise(f *keynote.Failure, advice *advices) {
+func advise(a *keynote.Assertion, f *keynote.Failure, advice *advices) {
+	if a.Source() == keynote.Pseudo {
+		advice.add("the certificate is not valid at this time: see to a new one, or to this machine's clock")
+		return
+	}
 	for _, o := range f.Operands {
 		name := strings.TrimLeft(o.Text, "@& ")
 		if o.Unset {

@@ -222,4 +222,3 @@ func (p *Protocol) encapsulation() string {
 	}
 	return s
 }
-

@@ -81,7 +81,7 @@ func checkRange(v string) *keynote.Advice {
 // addressLike tells whether somebody who wrote v meant an address, the beginning
 // of one, a prefix or a range.
 func addressLike(v string) bool {
-	digits := strings.IndexAny(v, "0123456789") >= 0 || strings.Contains(v, "::")
+	digits := strings.ContainsAny(v, "0123456789") || strings.Contains(v, "::")
 	dotted := strings.Trim(v, "0123456789./-") == "" && strings.Contains(v, ".")
 	colons := strings.Trim(v, "0123456789abcdefABCDEF:./-") == "" && (strings.Contains(v, "::") || strings.Count(v, ":") >= 7)
 	return digits && (dotted || colons)

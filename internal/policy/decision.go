@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,16 +33,19 @@ const (
 func (d *Decision) Brief() []string {
 	e, err := d.explain()
 	switch {
+	case errors.Is(err, keynote.ErrNoRequester):
+		return []string{"refused: phase 1 gave no pre-shared key, certificate or key by which the policy could know the peer"}
 	case err != nil:
 		return []string{fmt.Sprintf("refused: the policy cannot be asked: %v", err)}
 	case d.Allow:
-		return []string{fmt.Sprintf("allowed to %s by %s", who(e), places(e.Granting))}
+		return []string{fmt.Sprintf("allowed to %s by %s", d.who(e), places(e.Granting))}
 	}
-	lines := []string{"refused to " + who(e)}
+	lines := []string{"refused to " + d.who(e)}
 	var asked []string
 	var advice advices
-	for i := range e.Reasons {
-		w := &e.Reasons[i]
+	reasons := telling(e.Reasons)
+	for i := range reasons {
+		w := &reasons[i]
 		for _, name := range w.Assertion.Attributes() {
 			if !slices.Contains(asked, name) {
 				asked = append(asked, name)
@@ -52,11 +56,11 @@ func (d *Decision) Brief() []string {
 		}
 		lines = append(lines, d.reason(w, &advice)...)
 	}
-	if more := len(e.Reasons) - maxReasons; more > 0 {
+	if more := len(reasons) - maxReasons; more > 0 {
 		lines = append(lines, fmt.Sprintf("%d more assertions come near it", more))
 	}
-	if len(e.Reasons) == 0 {
-		lines = append(lines, d.unlicensed(e, &advice))
+	if len(reasons) == 0 {
+		lines = append(lines, d.unlicensed(&advice))
 	}
 	if len(asked) > 0 {
 		lines = append(lines, "the conditions asked about "+d.values(asked))
@@ -80,8 +84,12 @@ func (d *Decision) reason(w *keynote.Reason, advice *advices) []string {
 		advice.add("the assertion wants several to ask together: replace && by || in its Licensees if one of them is enough")
 		return []string{at + ": asked for by one of its licensees, it needs also " + clean(strings.Join(w.Missing, ", "))}
 	case keynote.ReasonUnreached:
-		advice.add("name its authorizer among the licensees of an assertion by POLICY")
-		return []string{at + ": it licenses who asks, but nothing leads from POLICY to its authorizer"}
+		by := clean(w.Assertion.Authorizer())
+		if !strings.HasPrefix(by, dnPrefix) {
+			by = "its authorizer"
+		}
+		advice.add("if whoever " + by + " names may have the tunnel, name " + by + " among the licensees of an assertion by POLICY")
+		return []string{at + ": it licenses who asks, but nothing leads from POLICY to " + by}
 	}
 	var lines []string
 	for i := range w.Failures {
@@ -91,7 +99,7 @@ func (d *Decision) reason(w *keynote.Reason, advice *advices) []string {
 		}
 		f := &w.Failures[i]
 		lines = append(lines, at+": "+clean(f.String()))
-		d.advise(f, advice)
+		advise(w.Assertion, f, advice)
 	}
 	if len(w.Failures) == 0 {
 		lines = append(lines, at+": its conditions allow nothing")
@@ -99,12 +107,29 @@ func (d *Decision) reason(w *keynote.Reason, advice *advices) []string {
 	return lines
 }
 
+// telling leaves out, where there is something better to tell, that a certificate
+// was signed by somebody whom the policy does not know.
+func telling(reasons []keynote.Reason) []keynote.Reason {
+	last := func(keep func(*keynote.Reason) bool) []keynote.Reason {
+		return slices.DeleteFunc(slices.Clone(reasons), func(w keynote.Reason) bool {
+			return w.Kind == keynote.ReasonUnreached && w.Assertion.Source() == keynote.Pseudo && !keep(&w)
+		})
+	}
+	if l := last(func(*keynote.Reason) bool { return false }); len(l) > 0 {
+		return l
+	}
+	if l := last(func(w *keynote.Reason) bool { return strings.HasPrefix(w.Assertion.Authorizer(), dnPrefix) }); len(l) > 0 {
+		return l
+	}
+	return reasons
+}
+
 // unlicensed explains a refusal to somebody whom no assertion names.
-func (d *Decision) unlicensed(e *keynote.Explanation, advice *advices) string {
+func (d *Decision) unlicensed(advice *advices) string {
 	for _, a := range d.policy.set.Assertions() {
 		if a.Authorizer() == keynote.PolicyPrincipal {
 			advice.add(licenseAdvice(d.query.Requesters))
-			return "no assertion that POLICY reaches has any of them among its licensees"
+			return "no assertion that POLICY leads to names it among its licensees"
 		}
 	}
 	advice.add(`one assertion at least has Authorizer: "POLICY"`)
@@ -115,35 +140,38 @@ func (d *Decision) unlicensed(e *keynote.Explanation, advice *advices) string {
 func licenseAdvice(requesters []string) string {
 	for _, r := range requesters {
 		if strings.HasPrefix(r, dnPrefix) {
-			return "if it may have the tunnel, write Licensees: \"" + clean(strings.ReplaceAll(r, `\`, `\\`)) + "\", or who signed its certificate"
+			return "if it may have the tunnel, write Licensees: " + clean(quote(r)) + ", or name the CA that signed its certificate and put that CA's certificate into the CA directory"
 		}
 	}
 	for _, r := range requesters {
-		if strings.HasPrefix(r, md5Prefix) || strings.HasPrefix(r, passphrasePrefix) {
-			return `if it may have the tunnel, write Licensees: "passphrase:..." with the key of Authentication= in isakmpd.conf, or "passphrase-sha1-hex:..." with the key's hash`
+		if isPassphrase(r) {
+			return `if it may have the tunnel, write Licensees: "passphrase:..." with the key that Authentication= has in isakmpd.conf, or "passphrase-sha1-hex:..." with the hash of the key`
 		}
 	}
 	return "if it may have the tunnel, name it among the licensees"
 }
 
+func isPassphrase(principal string) bool {
+	_, ok := cutFold(principal, "passphrase")
+	return ok
+}
+
 // who are the requesters in a sentence. The ways to write a pre-shared key are one.
-func who(e *keynote.Explanation) string {
+func (d *Decision) who(e *keynote.Explanation) string {
 	var names []string
 	for i := range e.Requesters {
-		name := shown(e.Requesters[i].Name)
+		name := clean(e.Requesters[i].Name)
+		switch {
+		case name == veil || isPassphrase(name):
+			name = "the holder of the pre-shared key (" + passphrasePrefix + veil + ")"
+		case strings.HasPrefix(d.query.Requesters[i], dnPrefix):
+			name = clean(d.query.Requesters[i])
+		}
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
 	return strings.Join(names, ", ")
-}
-
-// shown is a requester, as an Explanation has it.
-func shown(name string) string {
-	if name == veil || strings.HasPrefix(strings.ToLower(name), "passphrase") {
-		return "whoever has the pre-shared key (" + passphrasePrefix + veil + ")"
-	}
-	return clean(name)
 }
 
 // veil stands for what is not shown, as in package keynote.
@@ -173,7 +201,11 @@ func (d *Decision) values(names []string) string {
 // veiled takes passphrases out of a value. A peer can call itself by one.
 func (d *Decision) veiled(v string) string {
 	for _, r := range d.query.Requesters {
-		if k, ok := strings.CutPrefix(r, passphrasePrefix); ok && k != "" && strings.Contains(v, k) {
+		k, ok := cutFold(r, passphrasePrefix)
+		if !ok && !claimsKind(r) {
+			k = r
+		}
+		if k != "" && strings.Contains(v, k) {
 			return veil
 		}
 	}
@@ -194,6 +226,9 @@ func places(as []*keynote.Assertion) string {
 
 // place is file:line of an assertion, and its comment.
 func place(a *keynote.Assertion) string {
+	if a.Source() == keynote.Pseudo {
+		return clean("the " + a.Comment())
+	}
 	p := a.Pos()
 	s := fmt.Sprintf("%s:%d", p.File, p.Line)
 	if c := a.Comment(); c != "" {

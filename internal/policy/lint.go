@@ -2,6 +2,8 @@ package policy
 
 import (
 	"encoding/hex"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -22,6 +24,30 @@ func newVocabulary() *keynote.Vocabulary {
 		}
 	}
 	return v
+}
+
+// CheckAttribute says what is wrong with an attribute that somebody typed: there is
+// none of that name, or it never has that value. An empty value is always good.
+func CheckAttribute(name, value string) error {
+	a, ok := vocabulary.Attributes[name]
+	if !ok {
+		if near, ok := diag.Nearest(name, maps.Keys(vocabulary.Attributes)); ok {
+			return fmt.Errorf("there is no attribute %q; did you mean %s?", clean(name), near)
+		}
+		return fmt.Errorf("there is no attribute %q; isakmpd.policy(5) lists them", clean(name))
+	}
+	if value == "" {
+		return nil
+	}
+	if len(a.Values) > 0 && !slices.Contains(a.Values, value) {
+		return fmt.Errorf("%s is never %q; its values are %s", name, clean(value), strings.Join(a.Values, ", "))
+	}
+	if a.Check != nil {
+		if d := a.Check(value); d != nil {
+			return fmt.Errorf("%s is never %q: %s; %s", name, clean(value), d.Summary, d.Hint)
+		}
+	}
+	return nil
 }
 
 // lint says what in a policy cannot be meant.
