@@ -8,7 +8,7 @@ import (
 const (
 	maxString = 1 << 16 // bytes of a string that an expression builds
 	maxWork   = 1 << 20 // of one assertion: nodes, bytes of strings, steps of regular expressions
-	maxTotal  = 1 << 25 // of all assertions of a query
+	maxTotal  = 1 << 23 // of all credentials of a query
 )
 
 // machine evaluates the expressions of one assertion for one query.
@@ -19,7 +19,8 @@ type machine struct {
 	groups    []string // _0, _1, ...: of the last match in this clause
 	keep      bool     // something asks for groups
 	work      int      // for this assertion
-	total     int      // for this query
+	foreign   bool     // the assertion is a credential
+	total     int      // for the credentials of this query
 	err       error    // of the current test; what follows it does not count
 }
 
@@ -36,7 +37,8 @@ const (
 
 // enter prepares the machine for another assertion.
 func (m *machine) enter(a *Assertion) {
-	m.constants, m.groups, m.keep, m.work, m.err = a.constants, nil, a.groups, 0, nil
+	m.constants, m.groups, m.keep = a.constants, nil, a.groups
+	m.foreign, m.work, m.err = a.source == Credential, 0, nil
 }
 
 func (m *machine) fail(err error) {
@@ -48,7 +50,10 @@ func (m *machine) fail(err error) {
 // step charges n units of work and tells whether to go on.
 func (m *machine) step(n int) bool {
 	m.work += n
-	if m.total += n; m.work > maxWork || m.total > maxTotal {
+	if m.foreign {
+		m.total += n
+	}
+	if m.work > maxWork || m.total > maxTotal {
 		m.fail(errWork)
 	}
 	return m.err == nil

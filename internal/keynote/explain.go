@@ -77,6 +77,7 @@ type Failure struct {
 	Gives, Wanted string
 
 	progress int
+	looked   int
 }
 
 // Operand is a part of a test and its value.
@@ -91,6 +92,7 @@ type Operand struct {
 const (
 	maxFailures = 16
 	maxOperands = 8
+	maxLooks    = 64  // at operands, the same one more than once included
 	maxExcerpt  = 200 // bytes of a test that are shown
 )
 
@@ -294,7 +296,7 @@ func oneLine(s string) string {
 	for {
 		gap := l.off
 		l.skip()
-		if l.off >= l.end {
+		if l.off >= l.end || b.Len() > maxExcerpt {
 			return b.String()
 		}
 		if l.off > gap && b.Len() > 0 {

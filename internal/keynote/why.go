@@ -126,7 +126,7 @@ func (w *why) operands(f *Failure, e *expr) {
 		}
 		return
 	}
-	if len(f.Operands) == maxOperands || e.fixed() {
+	if f.looked++; f.looked > maxLooks || len(f.Operands) == maxOperands || e.fixed() {
 		return
 	}
 	o := Operand{Text: w.a.doc.excerpt(e.at)}
