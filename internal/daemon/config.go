@@ -72,7 +72,7 @@ func (d *Daemon) translate(c *conf.Config) (*loaded, error) {
 	for _, x := range c.General.LogLevels {
 		l.setLevel(x)
 	}
-	t := &translator{host: d.host, opt: &d.opt, conf: c, peers: map[*conf.Peer]*ike.Peer{}}
+	t := &translator{rules: rules, host: d.host, opt: &d.opt, conf: c, peers: map[*conf.Peer]*ike.Peer{}}
 	if l.listen, err = t.listen(); err != nil {
 		return nil, err
 	}

@@ -20,7 +20,11 @@ func (d *Daemon) judge(q ike.QueryPolicy) ike.PolicyAnswer {
 	a := ike.PolicyAnswer{ID: q.ID, Allow: make([]bool, len(q.Proposals))}
 	var rules *policy.Policy
 	if d.cfg.policy != nil {
-		rules = d.cfg.policy.rules
+		var bad []string
+		rules, bad = d.cfg.policy.with(q.Credentials)
+		for _, text := range bad {
+			d.note("credential", q.Remote.Addr(), "peer "+q.Peer+": "+text)
+		}
 	}
 	c, reason := connectionFor(d.cfg.engine, q)
 	if c == nil && !(rules != nil && q.Unlisted) {

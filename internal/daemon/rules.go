@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +21,44 @@ import (
 type rules struct {
 	rules    *policy.Policy
 	warnings []string
+	own      map[string][]byte                    // credentials of the directory, by the identity whose they are
+	brought  map[[sha256.Size]byte]*policy.Policy // with the credentials of a peer; the engine's goroutine alone uses it
+}
+
+// mostBrought bounds how many peers' credentials are kept with the policy, so that
+// their signatures are not verified for each quick mode.
+const mostBrought = 256
+
+// with is the policy with the credentials that a peer brought, and what is wrong
+// with them the first time that they are seen.
+func (r *rules) with(credentials [][]byte) (p *policy.Policy, remarked []string) {
+	if len(credentials) == 0 {
+		return r.rules, nil
+	}
+	h := sha256.New()
+	for _, c := range credentials {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(c))))
+		h.Write(c)
+	}
+	key := [sha256.Size]byte(h.Sum(nil))
+	if p := r.brought[key]; p != nil {
+		return p, nil
+	}
+	var all []*keynote.Assertion
+	var list diag.List
+	for _, c := range credentials {
+		as, l := keynote.Parse("the peer's credentials", c, keynote.Credential)
+		all, list = append(all, as...), append(list, l...)
+	}
+	p, bad := r.rules.With(all)
+	if len(r.brought) >= mostBrought {
+		clear(r.brought)
+	}
+	if r.brought == nil {
+		r.brought = map[[sha256.Size]byte]*policy.Policy{}
+	}
+	r.brought[key] = p
+	return p, remarks(append(list, bad...))
 }
 
 // loadRules reads the policy that the configuration names; nil with -K or
@@ -40,7 +80,7 @@ func (d *Daemon) loadRules(c *conf.Config) (*rules, error) {
 	if p == nil {
 		return nil, &errConfig{file, list}
 	}
-	r := &rules{rules: p, warnings: remarks(list)}
+	r := &rules{rules: p, warnings: remarks(list), own: map[string][]byte{}}
 	return r, d.addCredentials(r, c.KeyNote.CredentialDirectory)
 }
 
@@ -59,6 +99,7 @@ func (d *Daemon) addCredentials(r *rules, dir string) error {
 		as, list := keynote.Parse(name, files[name], keynote.Credential)
 		all = append(all, as...)
 		r.warnings = append(r.warnings, remarks(list)...)
+		r.own[path.Base(path.Dir(name))] = files[name]
 	}
 	if len(all) == 0 {
 		return nil

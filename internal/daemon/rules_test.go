@@ -1,11 +1,16 @@
 package daemon
 
 import (
+	"crypto/rand"
+	"crypto/sha1"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"oakley/internal/keynote"
+	"oakley/internal/keynote/key"
 	"oakley/internal/netio"
 )
 
@@ -155,4 +160,61 @@ func TestWhatIsOddAboutThePolicyIsSaid(t *testing.T) {
 		a.log.await(t, "/etc/isakmpd/keynote/192.0.2.2/credentials:3", 1)
 		a.end(t)
 	})
+}
+
+// signed is a credential with the signature of a new key.
+func signed(t *testing.T, licensee string) (authorizer, text string) {
+	t.Helper()
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	private, err := key.Generate(rand.Reader, "rsa-hex", 2048)
+	must(err)
+	authorizer, err = key.Public(private)
+	must(err)
+	text = "Authorizer: \"" + authorizer + "\"\nLicensees: \"" + licensee + "\"\nConditions: esp_enc_alg == \"aes\" -> \"true\";\n"
+	const alg = "sig-rsa-sha256-hex:"
+	m, err := keynote.Message([]byte(text), alg)
+	must(err)
+	signature, err := key.Sign(rand.Reader, alg, private, m)
+	must(err)
+	return authorizer, text + "Signature: \"" + signature + "\"\n"
+}
+
+// The policy trusts an administrator's key; the peer shows what the administrator
+// signed for it, and nothing else lets it in.
+func TestAPeerShowsItsCredentials(t *testing.T) {
+	sum := sha1.Sum([]byte(passphrase))
+	admin, credential := signed(t, fmt.Sprintf("passphrase-sha1-hex:%x", sum))
+	trusting := "Authorizer: \"POLICY\"\nLicensees: \"" + admin + "\"\nConditions: app_domain == \"IPsec policy\" -> \"true\";\n"
+	for name, c := range map[string]struct{ shown, log string }{
+		"shown":   {credential, "phase 2 (quick mode) done"},
+		"nothing": {"", "the policy refuses"},
+		"forged":  {strings.Replace(credential, `== "aes"`, `!= "des"`, 1), "the signature of this assertion does not hold"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub := netio.NewHub()
+				passive := east
+				passive.list = "Passive-connections"
+				a := underPolicy(t, hub, passive, trusting)
+				active := west
+				active.list = "Connections"
+				h := newFakeHost(hub, west.own)
+				h.put(policyPath, withKey(`esp_present == "yes"`))
+				if c.shown != "" {
+					h.put("/etc/isakmpd/keynote/"+west.own+"/credentials", c.shown)
+				}
+				b := run(t, h, active.conf(), func(o *Options) { o.NoPolicy = false })
+				a.log.await(t, c.log, 1)
+				if up := a.log.count("phase2-up"); (up > 0) != (name == "shown") {
+					t.Errorf("%d tunnels", up)
+				}
+				b.end(t)
+				a.end(t)
+			})
+		})
+	}
 }

@@ -25,6 +25,7 @@ const left = conf.FeatureDPD | conf.FeatureSharedSADB | conf.FeatureRenegotiate
 // translator turns the configuration's words into the engine's and the data
 // plane's.
 type translator struct {
+	rules    *rules // nil: no policy
 	host     Host
 	opt      *Options
 	conf     *conf.Config
@@ -155,8 +156,20 @@ func (t *translator) peer(p *conf.Peer) (*ike.Peer, error) {
 		id = t.conf.General.DefaultPhase1ID
 	}
 	q.LocalID, q.RemoteID = phase1ID(id), phase1ID(p.RemoteID)
+	q.Credentials = t.credentials(q)
 	t.peers[p] = q
 	return q, nil
+}
+
+// credentials are those of the directory that are our own.
+func (t *translator) credentials(q *ike.Peer) []byte {
+	if t.rules == nil {
+		return nil
+	}
+	if q.LocalID != nil {
+		return t.rules.own[q.LocalID.Bare()]
+	}
+	return t.rules.own[q.Local.String()]
 }
 
 // local is our address towards a peer: the configured one, that of the route, or

@@ -78,6 +78,8 @@ type Peer struct {
 	Transforms []Phase1Transform
 	LocalID    *isakmp.ID // nil: our address
 	RemoteID   *isakmp.ID // nil: any ID that authenticates
+	// Credentials are KeyNote assertions that we show to the peer, as text.
+	Credentials []byte
 }
 
 // Range is what to offer and what to accept. The zero value offers and accepts

@@ -179,6 +179,8 @@ type QueryPolicy struct {
 	Auth     doi.AuthMethod // how the peer proved who it is
 	Key      []byte         // the pre-shared key with which it did, if it did so
 	Identity isakmp.ID      // the peer's, as it was authenticated
+	// Credentials are KeyNote assertions that the peer brought, as text of its own.
+	Credentials [][]byte
 	// The two ends of the traffic, as quick mode names them.
 	Here, There Net
 }

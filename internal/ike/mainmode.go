@@ -452,6 +452,9 @@ func (e *Engine) main5Send(p *phase1) {
 // protection only since the message is encrypted (RFC 2407 section 4.6.3.3).
 func (e *Engine) authPayloads(p *phase1, id *isakmp.ID, hash []byte) []isakmp.Payload {
 	ps := []isakmp.Payload{id, &isakmp.Hash{Data: hash}}
+	if len(p.peer.Credentials) > 0 {
+		ps = append(ps, &isakmp.Cert{Encoding: doi.CertKeyNote, Data: p.peer.Credentials})
+	}
 	if p.role == Initiator && e.isFirstContact(p) {
 		ps = append(ps, &isakmp.Notify{
 			DOI: doi.IPsec, Protocol: doi.ProtoISAKMP, SPI: append(p.icky[:], p.rcky[:]...), Type: doi.NotifyInitialContact,
@@ -478,7 +481,7 @@ func (e *Engine) main5(p *phase1, d Datagram, m *isakmp.Message, next []byte) *r
 	if rej != nil {
 		return rej
 	}
-	e.authentic(p, d, id, next)
+	e.authentic(p, d, m, id, next)
 	e.used(p, len(d.Data))
 	own := p.ownID()
 	hash := p.keys.HashR(p.neg.gxr, p.neg.gxi, p.rcky, p.icky, p.neg.saBody, isakmp.BodyOf(own))
@@ -507,7 +510,7 @@ func (e *Engine) main6(p *phase1, d Datagram, m *isakmp.Message, next []byte) *r
 		}
 		return rej
 	}
-	e.authentic(p, d, id, next)
+	e.authentic(p, d, m, id, next)
 	e.used(p, len(d.Data))
 	// Nothing answers message 6: a copy of it is dropped in silence.
 	done := sending{}
@@ -547,8 +550,9 @@ func (p *phase1) authenticate(m *isakmp.Message, s *shape, want func(idBody []by
 }
 
 // authentic commits what the first authenticated message tells.
-func (e *Engine) authentic(p *phase1, d Datagram, id *isakmp.ID, next []byte) {
+func (e *Engine) authentic(p *phase1, d Datagram, m *isakmp.Message, id *isakmp.ID, next []byte) {
 	p.neg.iv = next
+	p.credentials = credentials(m)
 	p.remoteID, p.ids.RemoteID = id.String(), id.Bare()
 	p.idBody = bytes.Clone(isakmp.BodyOf(&isakmp.ID{Type: id.Type, Data: id.Data}))
 	p.remote, p.local = d.Remote, d.Local

@@ -34,6 +34,7 @@ type phase1 struct {
 	remoteID    string
 	ids         ipsec.IDs // the same, bare
 	idBody      []byte    // the peer's authenticated ID
+	credentials [][]byte  // of KeyNote, as the peer sent them
 	natt        bool      // both speak RFC 3947
 	kin         bool      // the peer is one of ours
 	natHere     bool      // we are behind NAT

@@ -328,7 +328,7 @@ func (e *Engine) query(q *quick) QueryPolicy {
 		Initiator: q.role == Initiator, Peer: q.p.peer.Name, Conn: q.cs.conn.Name, Unlisted: q.cs.byPolicy, LocalAddr: q.p.local, Remote: q.p.remote,
 		LocalID: q.p.localID, RemoteID: q.p.remoteID, Selector: q.selector(),
 		Exchange: doi.ExchangeMain, Group: q.p.chosen.group, Auth: q.p.chosen.auth, Key: q.p.peer.Key, Identity: q.p.identity(),
-		Here: q.local, There: q.remote,
+		Credentials: q.p.credentials, Here: q.local, There: q.remote,
 	}
 }
 
