@@ -117,6 +117,10 @@ func TestOnlyWhatHoldsCounts(t *testing.T) {
 		if got := ask(t, s, "DN:x", map[string]string{"who": "POLICY"}); got != x.want {
 			t.Errorf("%s: %s", x.name, got)
 		}
+		again, _ := s.With(nil)
+		if got := ask(t, again, "dn:x", map[string]string{"who": "POLICY"}); got != x.want {
+			t.Errorf("%s, With called twice: %s", x.name, got)
+		}
 		if got := ask(t, base, "dn:x", nil); got != "false" {
 			t.Error("With changed the set below")
 		}

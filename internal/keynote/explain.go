@@ -2,6 +2,7 @@ package keynote
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -21,8 +22,10 @@ type Explanation struct {
 	// what would grant if the least were different.
 	Reasons []Reason
 
-	set   *Set
-	query *Query
+	set     *Set
+	query   *Query
+	trusted []string // some of those whom POLICY reaches, when it gives nothing
+	more    int      // how many else
 }
 
 // Requester is one who asks.
@@ -92,6 +95,7 @@ type Operand struct {
 const (
 	maxFailures = 16
 	maxOperands = 8
+	maxTrusted  = 5
 	maxLooks    = 64  // at operands, the same one more than once included
 	maxExcerpt  = 200 // bytes of a test that are shown
 )
@@ -103,7 +107,7 @@ func (s *Set) Explain(q *Query) (*Explanation, error) {
 		return nil, err
 	}
 	r.gave = make([]int32, int(r.x.firstName)+len(r.x.names))
-	e := &Explanation{Values: slices.Clone(r.values), set: s, query: q}
+	e := &Explanation{Values: slices.Clone(r.values), set: s, query: &Query{slices.Clone(q.Requesters), maps.Clone(q.Attributes), slices.Clone(q.Values)}}
 	e.Result = r.result(r.solve(false))
 	for _, p := range q.Requesters {
 		name := s.canonical(p)
@@ -120,6 +124,9 @@ func (s *Set) Explain(q *Query) (*Explanation, error) {
 	if e.Result.Index < r.top {
 		e.Reasons = r.reasons()
 	}
+	if len(e.Reasons) == 0 && e.Result.Index == 0 {
+		e.trusted, e.more = r.trusted()
+	}
 	return e, nil
 }
 
@@ -130,6 +137,31 @@ func (x *index) isLicensed(id int32) bool {
 		}
 	}
 	return false
+}
+
+// trusted are some of the licensees that POLICY reaches and that made no
+// assertion, and how many others there are.
+func (r *run) trusted() (names []string, more int) {
+	seen := map[string]bool{}
+	for x := r.x; x != nil; x = x.below {
+		for n, a := range x.as {
+			for i, id := range r.licensees(x.firstA + int32(n)) {
+				if r.x.isAuthor(id) || !r.x.isReached(id) {
+					continue
+				}
+				name := r.showLeaf(a.Assertion, i)
+				switch {
+				case seen[name]:
+				case len(names) == maxTrusted:
+					more++
+				default:
+					names = append(names, name)
+				}
+				seen[name] = true
+			}
+		}
+	}
+	return names, more
 }
 
 // isAuthor tells whether the principal made an assertion.

@@ -59,7 +59,7 @@ func TestBriefNamesTheNearestReasonFirst(t *testing.T) {
 		}},
 		{"aes", "DN:/CN=x", []string{
 			`POLICY gives "false" to DN:/CN=x`,
-			`no assertion that POLICY reaches has one of these among its licensees`,
+			`no assertion that POLICY reaches has one of these among its licensees; it trusts passphrase:***, "***", DN:/CN=gw, DN:/CN=other`,
 		}},
 	} {
 		attrs := map[string]string{"app_domain": "IPsec policy", "esp_present": "yes"}

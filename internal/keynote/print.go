@@ -55,7 +55,14 @@ func (e *Explanation) nobody() string {
 	if len(e.set.top().reachable()) == 0 {
 		return `no assertion has Authorizer: "POLICY", so nothing is allowed`
 	}
-	return "no assertion that POLICY reaches has one of these among its licensees"
+	s := "no assertion that POLICY reaches has one of these among its licensees"
+	if len(e.trusted) > 0 {
+		s += "; it trusts " + printable(strings.Join(e.trusted, ", "))
+		if e.more > 0 {
+			s += fmt.Sprintf(" and %d more", e.more)
+		}
+	}
+	return s
 }
 
 // reachable are the assertions by POLICY itself.

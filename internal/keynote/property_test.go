@@ -97,3 +97,20 @@ func checkTree(t *rapid.T, n *keynote.Node, of map[string]int, q *keynote.Query,
 func TestEngineAgreesWithNaive(t *testing.T) { rapid.Check(t, compareWithNaive) }
 
 func FuzzEngineAgainstNaive(f *testing.F) { f.Fuzz(rapid.MakeFuzz(compareWithNaive)) }
+
+func TestQuoteIsReadBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes"))
+		literal, ok := keynote.Quote(want)
+		if ok == strings.Contains(want, "\x00") {
+			t.Fatalf("%q: %v", want, ok)
+		}
+		if !ok {
+			return
+		}
+		as := parseAll(t, "Authorizer: "+literal+"\n")
+		if len(as) != 1 || as[0].Authorizer() != want {
+			t.Fatalf("%q is read of %s", as[0].Authorizer(), literal)
+		}
+	})
+}

@@ -20,10 +20,9 @@ type Keys interface {
 // Set is a collection of assertions that can be asked. It does not change and
 // may be used from several goroutines.
 type Set struct {
-	keys  Keys
-	base  *index // shared by every Set that With made
-	over  *index // what With added, or nil
-	extra []*Assertion
+	keys Keys
+	base *index // shared by every Set that With made
+	over *index // what With added, or nil
 }
 
 // index says who is licensed where. Principals, assertions and gates are
@@ -75,9 +74,10 @@ func NewSet(keys Keys, as []*Assertion) (*Set, diag.List) {
 // costs what they cost, whatever s holds.
 func (s *Set) With(as []*Assertion) (*Set, diag.List) {
 	n := &Set{keys: s.keys, base: s.base, over: newIndex(s.base)}
-	n.extra = append(append(n.extra, s.extra...), as...)
-	for _, a := range s.extra { // their signatures held
-		n.place(n.over, a)
+	if s.over != nil {
+		for _, p := range s.over.as { // their signatures held
+			n.place(n.over, p.Assertion)
+		}
 	}
 	l := n.fill(n.over, as)
 	n.over.reach()
