@@ -44,7 +44,9 @@ func (d *Daemon) judge(q ike.QueryPolicy) ike.PolicyAnswer {
 			if a.Allow[i] = verdict.Allow; !verdict.Allow {
 				refusal = verdict
 			}
-			d.log.Debugf(ClassPolicy, levelDetail, "connection %s, proposal %d: %s", q.Conn, i+1, strings.TrimRight(verdict.Tree(), "\n"))
+			if d.log.Debugs(ClassPolicy, levelDetail) {
+				d.log.Debugf(ClassPolicy, levelDetail, "connection %s, proposal %d: %s", q.Conn, i+1, strings.TrimRight(verdict.Tree(), "\n"))
+			}
 		}
 		if a.Allow[i] {
 			allowed++
