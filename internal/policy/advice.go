@@ -32,7 +32,7 @@ var remedies = []struct{ prefix, what string }{
 	{"initiator", "let the other side begin, or take the test out"},
 	{"phase_1", "use the other mode in phase 1 (the Configuration= of the peer in isakmpd.conf), or change the test"},
 	{"phase1_group", "use another group in phase 1 (the Transforms= of the peer's Configuration= in isakmpd.conf), or change the test"},
-	{"pfs", "put suites with PFS, as QM-ESP-AES-SHA-PFS-SUITE, into the Suites= of both peers' isakmpd.conf, or change the test"},
+	{"pfs", "put suites with PFS, as QM-ESP-AES-128-SHA2-256-PFS-GRP14-SUITE, into the Suites= of both peers' isakmpd.conf, or change the test"},
 	{"ah_", "let both peers' Suites= in isakmpd.conf have what the test asks for, or change the test"},
 	{"esp_", "let both peers' Suites= in isakmpd.conf have what the test asks for, or change the test"},
 	{"comp_", "let both peers' Suites= in isakmpd.conf have what the test asks for, or change the test"},
