@@ -115,3 +115,14 @@ func BenchmarkLoad(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkLint(b *testing.B) {
+	for _, n := range sizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := offices(b, n)
+			for b.Loop() {
+				s.Lint(vocabulary)
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package keynote
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -111,6 +112,7 @@ type translator struct {
 	empty bool // nothing stands in this alternative yet
 	again bool // the last piece was a repetition
 	group bool // the last character opened a group
+	caret bool // the last character was ^
 }
 
 func (t *translator) take(n int) string {
@@ -121,17 +123,17 @@ func (t *translator) take(n int) string {
 
 func (t *translator) piece() error {
 	c := t.in[0]
-	again, empty, group := t.again, t.empty, t.group
-	t.again, t.empty, t.group = false, false, false
+	again, empty, group, caret := t.again, t.empty, t.group, t.caret
+	t.again, t.empty, t.group, t.caret = false, false, false, c == '^'
 	switch c {
 	case '*', '+', '?':
 		t.again = true
 		t.out.WriteString(t.take(1))
-		return repeatable(empty, again)
+		return repeatable(empty || caret, again)
 	case '{':
 		if len(t.in) > 1 && isDigit(t.in[1]) {
 			t.again = true
-			return errors.Join(t.repeat(), repeatable(empty, again))
+			return cmp.Or(t.repeat(), repeatable(empty || caret, again))
 		}
 		t.out.WriteString(`\`)
 	case '|':

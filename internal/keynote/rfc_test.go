@@ -176,3 +176,70 @@ func TestExamplesOfSpending(t *testing.T) {
 		}
 	}
 }
+
+// exampleMail is the first example of RFC 2704, in section 2.
+const exampleMail = `KeyNote-Version: 2
+Comment: A simple, if contrived, email certificate for user mab
+Local-Constants:  ATT_CA_key = "RSA:acdfa1df1011bbac"
+                  mab_key = "DSA:deadbeefcafe001a"
+Authorizer: ATT_CA_key
+Licensees: mab_key
+Conditions: ((app_domain == "email")  # valid for email only
+          && (address == "mab@research.att.com"));
+Signature: "RSA-SHA1:f00f2244"
+`
+
+func TestFirstExample(t *testing.T) {
+	s := load(t, "Authorizer: \"POLICY\"\nLicensees: \"RSA:acdfa1df1011bbac\"\n", exampleMail)
+	for _, x := range []struct{ who, domain, address, want string }{
+		{"DSA:deadbeefcafe001a", "email", "mab@research.att.com", "true"},
+		{"dsa:deadbeefcafe001a", "email", "mab@research.att.com", "true"},
+		{"DSA:deadbeefcafe001b", "email", "mab@research.att.com", "false"},
+		{"DSA:deadbeefcafe001a", "Email", "mab@research.att.com", "false"},
+		{"DSA:deadbeefcafe001a", "email", "angelos@dsl.cis.upenn.edu", "false"},
+		{"RSA:acdfa1df1011bbac", "", "", "true"},
+	} {
+		if got := ask(t, s, x.who, map[string]string{"app_domain": x.domain, "address": x.address}); got != x.want {
+			t.Errorf("%+v: %s", x, got)
+		}
+	}
+}
+
+// TestEqualStrings are the four literals of section 4.3.1.
+func TestEqualStrings(t *testing.T) {
+	const want = "this string contains a newline\n followed by one space."
+	for _, literal := range []string{
+		`"this string contains a newline\n followed by one space."`,
+		"\"this string contains a newline\\n \\\n     followed by one space.\"",
+		"\"this str\\\n        ing contains a \\\n          newline\\n followed by one space.\"",
+		`"this string contains a newline\012\040followed by one space."`,
+	} {
+		s := load(t, "Authorizer: \"POLICY\"\nConditions: text == "+literal+";\n")
+		if ask(t, s, "x", map[string]string{"text": want}) != "true" {
+			t.Error(literal)
+		}
+	}
+}
+
+// TestHowTo is the policy of the how-to as it was meant: without the two lines
+// that it tells to delete, and with its last line indented.
+func TestHowTo(t *testing.T) {
+	as, l := keynote.Parse("isakmpd.policy", []byte(`KeyNote-Version: 2
+Comment: This policy accepts ESP SAs from a remote that uses the right password
+Authoriser: "POLICY"
+Licensees: "mekmitasdigoat"
+Conditions: app_domain == "IPSec policy" &&
+ esp_present == "yes" -> "true";
+`), keynote.Policy, keynote.Spelling{Attribute: "app_domain", Wrong: "IPSec policy", Right: "IPsec policy"})
+	s, l2 := keynote.NewSet(exampleKeys{}, as)
+	if l.HasErrors() || len(l) != 2 || len(l2) > 0 {
+		t.Fatal(l, l2)
+	}
+	for _, x := range []struct{ who, esp, want string }{
+		{"mekmitasdigoat", "yes", "true"}, {"mekmitasdigoat", "no", "false"}, {"other", "yes", "false"},
+	} {
+		if got := ask(t, s, x.who, map[string]string{"app_domain": "IPsec policy", "esp_present": x.esp}); got != x.want {
+			t.Errorf("%+v: %s", x, got)
+		}
+	}
+}

@@ -132,6 +132,19 @@ func TestTests(t *testing.T) {
 		{`foo ~= "x|"`, false},
 		{`foo ~= "(?i)BAR"`, false},
 		{`foo ~= "\\Qbar\\E"`, false},
+		{`foo ~= "^*b" || true`, false}, // nothing there that could be repeated
+		{`foo ~= "b**" || true`, false},
+		{`foo ~= "b{2,1}" || true`, false},
+		{`foo ~= "b{256}" || true`, false},
+		{`foo ~= "b{1" || true`, false},
+		{`foo ~= "(b)\\1" || true`, false},
+		{`foo ~= "[z-a]" || true`, false},
+		{`foo ~= "[[:none:]]" || true`, false},
+		{`foo ~= "[b" || true`, false},
+		{`foo ~= "b\\" || true`, false},
+		{`foo ~= "b)" || true`, false},
+		{`foo ~= "()b" && foo ~= "(b|x)(a|y){1}r" && "-" ~= "^[a-]$" && "-" ~= "^[]-_-]$"`, true},
+		{`foo ~= "\\<b" || foo ~= "b\\b"`, false}, // < and b
 		{`foo ~= bar`, false},
 		{`bar ~= $foo`, true},
 
