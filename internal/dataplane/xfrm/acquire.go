@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/xfrm/wire"
 	"oakley/internal/ipsec"
@@ -17,6 +19,9 @@ const (
 	firstWait     = time.Second
 	longestWait   = time.Minute
 )
+
+// hasPorts are the protocols whose packets have ports that selectors are about.
+var hasPorts = map[uint8]bool{unix.IPPROTO_TCP: true, unix.IPPROTO_UDP: true, unix.IPPROTO_DCCP: true, unix.IPPROTO_SCTP: true, unix.IPPROTO_UDPLITE: true}
 
 // asks tells whether a packet without an SA starts a negotiation.
 func asks(t ipsec.FlowType) bool { return t == ipsec.FlowRequire || t == ipsec.FlowAcquire }
@@ -56,6 +61,9 @@ func (p *Plane) wanted(f *flowEntry, l larva, packet wire.Selector) {
 	p.book.last++
 	id := p.book.last
 	sel := selectorFrom(&packet)
+	if !hasPorts[sel.Proto] { // but a type and a code of ICMP, or a key of GRE
+		sel.SrcPort, sel.DstPort = 0, 0
+	}
 	if !p.events.Post(dataplane.Acquire{ID: id, Flow: f.ID, Packet: sel}) {
 		p.killLarvae(f) // nobody hears: the next packet asks again
 		return

@@ -62,11 +62,13 @@ func encode(sa *ipsec.SA, e encoding) *wire.SA {
 }
 
 // kernelSelector: the kernel lets a packet in only if it is within the selector
-// of every SA it came through. Going out, what a flow lets into its SA is the
-// flow's business, and a selector would keep the kernel from finding the SA.
+// of every SA it came through, the innermost packet for all of them: an SA that
+// carries what another one has made, in a bundle, has none. Going out, what a flow
+// lets into its SA is the flow's business, and a selector would keep the kernel from
+// finding the SA.
 func kernelSelector(sa *ipsec.SA, shares bool, w *wire.SA) {
 	s := &sa.Selector
-	given := sa.ID.Dir == ipsec.In && !shares && s.Src.IsValid() && s.Dst.IsValid()
+	given := sa.ID.Dir == ipsec.In && !shares && sa.Bundle.Index == 0 && s.Src.IsValid() && s.Dst.IsValid()
 	switch {
 	case given && (w.Mode == wire.ModeTunnel || wire.FamilyOf(s.Dst.Addr()) == w.Family):
 		w.Sel = selectorOf(s)
