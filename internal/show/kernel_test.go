@@ -3,6 +3,7 @@ package show
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"oakley/internal/dataplane"
 	"oakley/internal/ipsec"
@@ -30,7 +31,16 @@ func TestTheKernelCounts(t *testing.T) {
 	s.SA.ID.Dir, s.SA.Replay = ipsec.In, 64
 	same(t, strings.Join(both(), "\n"), traffic)
 	s.SA.Replay = 0
-	same(t, strings.Join(both(), "\n"), traffic+"\n\tsequence:       not looked at: the kernel does so for a replay window alone")
+	s.LastUse = time.Time{}
+	if got := saText(s, Options{Verbose: 1, Kernel: true}); !strings.Contains(got, "\tlast use:       not known: this kernel keeps no time of it\n") {
+		t.Errorf("packets at no time:\n%s", got)
+	}
+	s.Packets = 0
+	if got := saText(s, Options{Verbose: 1, Kernel: true}); !strings.Contains(got, "\tlast use:       never\n") {
+		t.Errorf("no packets:\n%s", got)
+	}
+	s.Packets = 12
+	same(t, strings.Join(both(), "\n"), "\tlast use:       not known: this kernel keeps no time of it\n"+traffic+"\n\tsequence:       not looked at: the kernel does so for a replay window alone")
 
 	all := dataplane.Totals{Since: began, Protos: []dataplane.ProtoTotals{{Proto: ipsec.ProtoESP}, {Proto: ipsec.ProtoIPComp}}}
 	all.Drops[ipsec.DropDeny] = 1

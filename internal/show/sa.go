@@ -78,7 +78,11 @@ func (p *page) about(s *ipsec.SAState, o Options) {
 	}
 	p.field("made by", "%s", owner(sa.Owner))
 	p.field("added", "%s", moment(s.Added, o.Now))
-	p.field("last use", "%s", moment(s.LastUse, o.Now))
+	last := moment(s.LastUse, o.Now)
+	if o.Kernel && s.LastUse.IsZero() && s.Packets > 0 {
+		last = "not known: this kernel keeps no time of it"
+	}
+	p.field("last use", "%s", last)
 	p.field("soft lifetime", "%s", lifetime(sa.Soft))
 	p.field("hard lifetime", "%s", lifetime(sa.Hard))
 	headers := ""
