@@ -126,4 +126,5 @@ func TestConformance(t *testing.T) {
 		})
 		return h
 	})
+	t.Logf("\n%s", planetest.Table())
 }

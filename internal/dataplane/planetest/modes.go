@@ -267,6 +267,7 @@ func everyMode(t *testing.T, h *Harness) {
 func halfBundle(t *testing.T, h *Harness) {
 	stack := []layer{espT, ahX}
 	if !does(h.both(), stack) {
+		h.notRun = true
 		return
 	}
 	sel := stackSelector(h.A, h.B, stack, false)
@@ -301,6 +302,7 @@ func halfBundle(t *testing.T, h *Harness) {
 // are those that come through half of a bundle.
 func wrongSA(t *testing.T, h *Harness) {
 	if !does(h.both(), []layer{espT, ahX}) {
+		h.notRun = true
 		return
 	}
 	ready(t, h, nets4)
@@ -337,6 +339,7 @@ func wrongSA(t *testing.T, h *Harness) {
 func grouped(t *testing.T, h *Harness) {
 	stack := []layer{espT, ahX}
 	if !does(h.both(), stack) {
+		h.notRun = true
 		return
 	}
 	sel := stackSelector(h.A, h.B, stack, false)

@@ -56,6 +56,9 @@ func conform(t *testing.T, spread bool) {
 	planetest.Run(t, func(t *testing.T) *planetest.Harness {
 		hub := netio.NewHub()
 		h := &planetest.Harness{A: site(t, hub, "a", "192.0.2.1", "2001:db8::1", spread), B: site(t, hub, "b", "192.0.2.2", "2001:db8::2", spread)}
+		if spread {
+			h.Name = "userspace, spread"
+		}
 		var twice atomic.Bool
 		var seen atomic.Pointer[netip.AddrPort]
 		h.Twice = func(on bool) { twice.Store(on) }
@@ -81,4 +84,5 @@ func conform(t *testing.T, spread bool) {
 		})
 		return h
 	})
+	t.Logf("\n%s", planetest.Table())
 }

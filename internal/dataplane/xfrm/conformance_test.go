@@ -7,11 +7,9 @@ import (
 	"sync"
 	"testing"
 
-	"oakley/internal/dataplane"
+	"oakley/internal/dataplane/null"
 	"oakley/internal/dataplane/planetest"
-	"oakley/internal/dataplane/userspace"
 	"oakley/internal/ipsec"
-	"oakley/internal/lab"
 	"oakley/internal/vmtest"
 )
 
@@ -19,7 +17,7 @@ func parseCIDR(s string) (net.IP, *net.IPNet, error) { return net.ParseCIDR(s) }
 
 // TestInMachine is what needs a kernel with ESP.
 func TestInMachine(t *testing.T) {
-	m := vmtest.Machine{Build: []string{"oakley/cmd/ipsecd"}, Modules: slices.Concat(vmtest.IPsec, vmtest.NAT), Memory: 384 + *manyTunnels/10}
+	m := vmtest.Machine{Build: []string{"oakley/cmd/ipsecd"}, Programs: []string{"setpriv"}, Modules: slices.Concat(vmtest.IPsec, vmtest.NAT), Memory: 384 + *manyTunnels/10}
 	vmtest.Run(t, m, func(t *testing.T) {
 		for _, c := range []struct {
 			name string
@@ -27,8 +25,10 @@ func TestInMachine(t *testing.T) {
 		}{
 			{"what the kernel has", hasAll},
 			{"conformance", conformance},
-			{"conformance with userspace", kernelAndUserspace},
-			{"conformance through the program ipsecd", throughTheProgram},
+			{"conformance without traffic", withoutTraffic},
+			{"conformance through the program ipsecd", func(t *testing.T) { throughTheProgram(t, "kernel", "kernel") }},
+			{"conformance with userspace", func(t *testing.T) { throughTheProgram(t, "kernel", "user") }},
+			{"conformance of userspace", func(t *testing.T) { throughTheProgram(t, "user", "kernel") }},
 			{"the program is killed under traffic", programKilled},
 			{"others change the tables", tablesChanged},
 			{"one plane after the other", planesChanged},
@@ -41,6 +41,7 @@ func TestInMachine(t *testing.T) {
 		} {
 			t.Run(c.name, c.run)
 		}
+		t.Logf("how often each plane passed each case of conformance:\n%s", planetest.Table())
 	})
 }
 
@@ -60,38 +61,14 @@ func conformance(t *testing.T) {
 	})
 }
 
-// kernelAndUserspace is the suite again, with the kernel on one side and a data
-// plane of our own on the other.
-func kernelAndUserspace(t *testing.T) {
-	can, err := abilities()
-	must(t, err)
-	kernel := func(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string) *gate {
-		return newGate(t, n, name, a4, a6, routes, Options{Abilities: can, Hold: true})
-	}
-	ours := func(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string) *gate {
-		return gateOf(t, n, name, a4, a6, routes, func() (dataplane.Backend, error) {
-			return userspace.New(userspace.Options{NoFilters: true, Local: []netip.Addr{netip.MustParseAddr(a4), netip.MustParseAddr(a6)}})
-		})
-	}
-	for _, c := range []struct {
-		name string
-		a, b func(t *testing.T, n *lab.Net, name, a4, a6 string, routes map[string]string) *gate
-	}{{"kernel to userspace", kernel, ours}, {"userspace to kernel", ours, kernel}} {
-		t.Run(c.name, func(t *testing.T) {
-			planetest.Run(t, func(t *testing.T) *planetest.Harness {
-				n := lab.New(t)
-				a := c.a(t, n, "a", "192.0.2.1", "2001:db8::1", routesA)
-				b := c.b(t, n, "b", "192.0.2.2", "2001:db8::2", routesB)
-				w := &cable{}
-				w.join(t, a, b)
-				return &planetest.Harness{
-					A: a.Site, B: b.Site,
-					Twice:     func(on bool) { w.twice.Store(on) },
-					Readdress: func(seen netip.AddrPort) { w.seen.Store(&seen) },
-				}
-			})
-		})
-	}
+// withoutTraffic is the part that the plane without traffic passes, for the table.
+func withoutTraffic(t *testing.T) {
+	planetest.RunWithoutTraffic(t, func(*testing.T) *planetest.Harness {
+		return &planetest.Harness{
+			A: &planetest.Site{Backend: null.New(null.Options{}), Addr: gw1},
+			B: &planetest.Site{Backend: null.New(null.Options{}), Addr: gw2},
+		}
+	})
 }
 
 // hasAll: what Debian's kernel has, and that what it lacks is said.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"oakley/dist/systemd"
 	"oakley/internal/dataplane/ipsecd"
 	"oakley/internal/dataplane/planetest"
 	"oakley/internal/ipsec"
@@ -22,6 +23,7 @@ type keyed struct {
 	*gate
 	t      *testing.T
 	plane  string // the flag
+	unit   bool   // with the rights that systemd's unit leaves
 	socket string
 	proc   *lab.Process
 }
@@ -29,30 +31,44 @@ type keyed struct {
 const patience = 20 * time.Second
 
 // pairOfPrograms are two of them with a cable between.
-func pairOfPrograms(t *testing.T, flags ...string) (a, b *keyed, c *cable) {
+func pairOfPrograms(t *testing.T, planeA, planeB string) (a, b *keyed, c *cable) {
 	t.Helper()
 	n := lab.New(t)
-	open := func(name, a4, a6 string, routes map[string]string) *keyed {
+	open := func(plane, name, a4, a6 string, routes map[string]string) *keyed {
 		g := gateOf(t, n, name, a4, a6, routes, nil)
-		g.Coarse = true
-		k := &keyed{gate: g, t: t, plane: "kernel", socket: filepath.Join(t.TempDir(), "sock")}
+		g.Coarse = plane == "kernel"
+		k := &keyed{gate: g, t: t, plane: plane, socket: filepath.Join(t.TempDir(), "sock")}
+		flags := planeFlags[plane]
+		if plane == "user" { // it takes any address for its own, else
+			flags = append(slices.Clone(flags), "--listen", a4+","+a6)
+		}
 		k.start(flags...)
 		return k
 	}
-	a, b = open("a", "192.0.2.1", "2001:db8::1", routesA), open("b", "192.0.2.2", "2001:db8::2", routesB)
+	a, b = open(planeA, "a", "192.0.2.1", "2001:db8::1", routesA), open(planeB, "b", "192.0.2.2", "2001:db8::2", routesB)
 	c = &cable{}
 	c.join(t, a.gate, b.gate)
 	return a, b, c
 }
+
+// planeFlags are what the suite needs: packets are held, or packet-filter rules do
+// not refuse those that are forged.
+var planeFlags = map[string][]string{"kernel": {"--hold"}, "user": {"--no-filters"}}
 
 // begin starts an ipsecd, and start waits until it serves.
 func (k *keyed) begin(flags ...string) {
 	k.t.Helper()
 	prog, err := lab.Build("oakley/cmd/ipsecd")
 	must(k.t, err)
-	k.proc, err = k.host.Start(lab.Command{
-		Path: prog, Args: append([]string{"--plane", k.plane, "--socket", k.socket}, flags...), Private: []string{lab.RunDir()},
-	})
+	args := append([]string{prog, "--plane", k.plane, "--socket", k.socket}, flags...)
+	if k.unit {
+		u, err := systemd.Read("ipsecd")
+		must(k.t, err)
+		setpriv, err := lab.Program("setpriv")
+		must(k.t, err)
+		args = append([]string{setpriv, "--bounding-set", u.Rights(), "--inh-caps=-all", "--no-new-privs"}, args...)
+	}
+	k.proc, err = k.host.Start(lab.Command{Path: args[0], Args: args[1:], Private: []string{lab.RunDir()}})
 	must(k.t, err)
 }
 
@@ -97,10 +113,10 @@ func (k *keyed) isNobody() {
 	}
 }
 
-// throughTheProgram is the suite with the kernel behind the program ipsecd. Two of
+// throughTheProgram is the suite with the planes behind the program ipsecd. Two of
 // them serve all cases, each of which leaves nothing behind.
-func throughTheProgram(t *testing.T) {
-	a, b, c := pairOfPrograms(t, "--hold")
+func throughTheProgram(t *testing.T, planeA, planeB string) {
+	a, b, c := pairOfPrograms(t, planeA, planeB)
 	a.isNobody()
 	b.isNobody()
 	planetest.Run(t, func(t *testing.T) *planetest.Harness {
@@ -111,7 +127,8 @@ func throughTheProgram(t *testing.T) {
 			t.Cleanup(func() { k.clear(t) })
 		}
 		return &planetest.Harness{
-			A: a.Site, B: b.Site, Few: true, // each with each: see conformance
+			Name: fmt.Sprintf("ipsecd: %s to %s", planeA, planeB),
+			A:    a.Site, B: b.Site, Few: true, // each with each: see conformance
 			Twice:     func(on bool) { c.twice.Store(on) },
 			Readdress: func(seen netip.AddrPort) { c.seen.Store(&seen) },
 		}

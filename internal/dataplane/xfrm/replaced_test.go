@@ -79,7 +79,7 @@ func (w *way) oneWay(t *testing.T, from, to *keyed, sel ipsec.Selector, spi ipse
 // tunnels are all ways between two gateways, keyed and tried.
 func tunnels(t *testing.T) (a, b *keyed) {
 	t.Helper()
-	a, b, _ = pairOfPrograms(t)
+	a, b, _ = pairOfPrograms(t, "kernel", "kernel")
 	a.Backend, b.Backend = a.dial(t), b.dial(t)
 	for i, w := range ways {
 		there := w.flows(a, b)
@@ -167,10 +167,11 @@ func programKilled(t *testing.T) {
 		name string
 		end  func()
 		says string // at its end
+		unit bool   // the next one has the rights that systemd's unit leaves
 	}{
-		{"killed", a.proc.Kill, ""},
-		{"killed again", func() { a.proc.Kill() }, ""},
-		{"stopped", func() { must(t, a.proc.Stop(patience)) }, "SAs and flows stay in the kernel"},
+		{"killed", func() { a.proc.Kill() }, "", true},
+		{"killed again", func() { a.proc.Kill() }, "", true},
+		{"stopped", func() { must(t, a.proc.Stop(patience)) }, "SAs and flows stay in the kernel", false},
 	} {
 		log := a.proc.Log
 		how.end()
@@ -191,6 +192,7 @@ func programKilled(t *testing.T) {
 		}
 		ways[0].back(t, a, b, 1) // they have come by then
 		ways[1].back(t, a, b, 1)
+		a.unit = how.unit
 		a.begin("--transient")
 		for _, w := range ways { // while it is being taken over
 			w.send(t, a, b, n)
@@ -317,10 +319,12 @@ func tablesChanged(t *testing.T) {
 	if st, err := a.Backend.Dump(ctx, dataplane.Query{}); err != nil || len(st.SAs) > 0 || len(st.Flows) != 2*len(ways) {
 		t.Errorf("%d SAs and %d flows after a flush, %v", len(st.SAs), len(st.Flows), err)
 	}
-	a.put(udpPacket(ways[0].a, ways[0].b, 1)) // asks, and is not sent in clear
+	asks := udpPacket(ways[0].a, ways[0].b, 77)
+	a.put(asks)
 	for i, w := range ways {
 		w.key(t, a, b, ipsec.SPI(0x2000+i))
 	}
+	b.takes(t, asks) // it was held
 	back("the SAs were flushed, and made anew")
 	if n := a.proc.Log.Count("another program"); n < 4 {
 		t.Errorf("it is said %d times\n%s", n, a.proc.Log)
