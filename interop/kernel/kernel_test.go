@@ -100,7 +100,7 @@ var libreswan = kind{
 	name:  "libreswan",
 	start: func(h *lab.Host, dir string, t interop.Tunnel) (peer, error) { return StartPluto(h, dir, t) },
 	renew: renewInTime, // it refuses to do so by command with IKEv1
-	p1:    20 * time.Second, p2: 12 * time.Second,
+	p1:    10 * time.Second, p2: 6 * time.Second,
 	odd: true,
 }
 

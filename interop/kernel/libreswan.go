@@ -98,7 +98,7 @@ conn %s
   pfs=%s
   ikelifetime=%ds
   salifetime=%ds
-  rekeymargin=5s
+  rekeymargin=2s
   rekeyfuzz=0%%
   leftupdown=%%disabled
   auto=add
