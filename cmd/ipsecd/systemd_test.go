@@ -31,11 +31,14 @@ func TestTheUnitKnowsTheProgram(t *testing.T) {
 	if f.transient {
 		t.Error("a service that ends when nobody needs it")
 	}
+	if f.kind != auto {
+		t.Error("a service that does not take the kernel where it can")
+	}
 	if u.One("Service", "Type") != "notify" {
 		t.Error("ipsecd notifies, and the unit does not wait for it")
 	}
 	writable := u.One("Service", "ReadWritePaths")
-	for _, path := range []string{ipsecd.DefaultSocket, runDir} {
+	for _, path := range []string{ipsecd.DefaultSocket, runDir, defaultJournal} {
 		if !strings.HasPrefix(path, "/var"+writable+"/") { // /var/run leads there
 			t.Errorf("%s is not below %s", path, writable)
 		}
@@ -83,7 +86,7 @@ func TestTheUnitsRightsAreEnough(t *testing.T) {
 	before, err := h.State()
 	must(t, err)
 	p, err := h.Start(lab.Command{
-		Path: setpriv, Args: []string{"--bounding-set", readUnit(t).Rights(), "--inh-caps=-all", "--no-new-privs", prog, "--group", "daemon"}, Private: []string{lab.RunDir()},
+		Path: setpriv, Args: []string{"--bounding-set", readUnit(t).Rights(), "--inh-caps=-all", "--no-new-privs", prog, "--plane", "auto", "--group", "daemon"}, Private: []string{lab.RunDir()},
 	})
 	must(t, err)
 	if _, err := p.Log.Wait("ipsecd is ready", patience); err != nil {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"oakley/dist/systemd"
 	"oakley/internal/dataplane/ipsecd"
 	"oakley/internal/dataplane/planetest"
@@ -37,7 +39,7 @@ func pairOfPrograms(t *testing.T, planeA, planeB string) (a, b *keyed, c *cable)
 	open := func(plane, name, a4, a6 string, routes map[string]string) *keyed {
 		g := gateOf(t, n, name, a4, a6, routes, nil)
 		g.Coarse = plane == "kernel"
-		k := &keyed{gate: g, t: t, plane: plane, socket: filepath.Join(t.TempDir(), "sock")}
+		k := &keyed{gate: g, t: t, plane: plane, unit: true, socket: filepath.Join(t.TempDir(), "sock")}
 		flags := planeFlags[plane]
 		if plane == "user" { // it takes any address for its own, else
 			flags = append(slices.Clone(flags), "--listen", a4+","+a6)
@@ -135,6 +137,10 @@ func throughTheProgram(t *testing.T, planeA, planeB string) {
 	})
 	for _, k := range []*keyed{a, b} {
 		k.isNobody()
+		must(t, k.proc.Signal(unix.SIGUSR1))
+		if _, err := k.proc.Log.Wait("report written", patience); err != nil {
+			t.Error(err)
+		}
 		if n := k.proc.Log.Count("level=ERROR|permitted|denied|cannot be kept"); n > 0 {
 			t.Errorf("something was refused\n%s", k.proc.Log)
 		}
