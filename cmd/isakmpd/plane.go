@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"oakley/internal/conf"
 	"oakley/internal/daemon"
 	"oakley/internal/dataplane"
@@ -121,6 +123,7 @@ func (fl *flags) dialIPsecd(ctx context.Context, which conf.DataPlane) (*ipsecd.
 			if err := c.Close(); err != nil {
 				return nil, err
 			}
+		case errors.Is(err, unix.ECONNRESET) && !late: // it is just being killed: a moment later nobody is there
 		case err == nil, !fl.served, !ipsecd.NotThere(err), late:
 			return c, err
 		}
