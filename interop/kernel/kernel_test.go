@@ -42,11 +42,13 @@ func TestOakleyWithTheKernelsIPsec(t *testing.T) {
 			{"the how-to's gateways", howTo},
 			{"with ipsecd", withIPsecd},
 			{"killed", killed},
+			{"killed behind NAT", killedBehindNAT},
 			{"flushed by others", flushed},
 			{"on demand", onDemand},
 			{"through an interface", throughInterface},
 			{"marked", marked},
 			{"choosing", choosing},
+			{"joining", joining},
 			{"a module is missing", missing},
 		} {
 			t.Run(c.name, c.run)

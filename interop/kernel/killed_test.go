@@ -114,6 +114,60 @@ func killed(t *testing.T) {
 	untouched(t, "at the end")
 }
 
+// killedBehindNAT: ESP in UDP comes to a socket of ipsecd's, so that the kernel
+// takes nothing more when ipsecd is killed, until the next one has opened it. The
+// SAs are the same then. Without isakmpd nothing is lost.
+func killedBehindNAT(t *testing.T) {
+	s := newSite(t, lab.HowToOptions{NAT: true, NewPorts: true}, false)
+	tun := quickest
+	tun.Initiate = true
+	east, west := twoKernels(t, s, tun, nil)
+	east.waits(t, phase2Done)
+	there, back := s.pings(t, s.V4, tun)
+	must(t, there.AwaitAnswers(10, 10*time.Second))
+	for _, g := range []*gateway{east, west} {
+		before := g.tables(t)
+		g.d.Kill()
+		must(t, there.AwaitAnswers(5, 10*time.Second))
+		g.starts(t)
+		g.waits(t, `were found again`)
+		must(t, there.AwaitAnswers(10, 10*time.Second))
+		if n := there.Counts(); n.Lost() > 1 { // one may be under way
+			t.Errorf("isakmpd on %s killed: %v, lost %v", g.host, n, there.Missing(10))
+		}
+		if now := g.tables(t); !slices.Equal(now.states, before.states) || !slices.Equal(now.policies, before.policies) {
+			t.Errorf("isakmpd on %s killed: the tables are\n%q\nand were\n%q", g.host, now, before)
+		}
+	}
+	for _, ping := range []*lab.Stream{there, back} {
+		if n := ping.Stop(5 * time.Second); n.Lost() != 0 {
+			t.Errorf("isakmpd killed: %v", n)
+		}
+	}
+	for _, g := range []*gateway{east, west} {
+		there, _ := s.pings(t, s.V4, tun)
+		before, mark := g.tables(t), g.d.Log.Mark()
+		must(t, syscall.Kill(g.host.Find("ipsecd")[0], syscall.SIGKILL))
+		_, err := g.d.Log.WaitAfter(mark, `data plane: kernel.*the flows are in place`, 30*time.Second)
+		must(t, err)
+		must(t, there.AwaitAnswers(20, 10*time.Second))
+		n := there.Stop(2 * time.Second)
+		t.Logf("ipsecd on %s killed: %v", g.host, n)
+		if n.Lost() > 10 {
+			t.Errorf("lost %v", there.Missing(40))
+		}
+		if now := g.tables(t); !slices.Equal(now.states, before.states) || !slices.Equal(now.policies, before.policies) {
+			t.Errorf("ipsecd on %s killed: the tables are\n%q\nand were\n%q", g.host, now, before)
+		}
+		if l := linesAfter(g.d, mark, again); len(l) != 0 {
+			t.Errorf("ipsecd on %s killed: %q", g.host, l)
+		}
+	}
+	s.saw(t, lab.ESPinUDP, 100)
+	east.ends(t)
+	west.ends(t)
+}
+
 // linesAfter are the lines of a daemon's log from a mark on that match.
 func linesAfter(d *interop.Isakmpd, mark int, pattern string) []string {
 	re := regexp.MustCompile(pattern)
