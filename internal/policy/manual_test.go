@@ -63,19 +63,14 @@ func TestTheManualHasTheTable(t *testing.T) {
 // displays are the literal texts of a section of the manual.
 func displays(t *testing.T, section string) []string {
 	t.Helper()
-	_, text, ok := strings.Cut(manual(t), ".Sh "+section+"\n")
+	_, text, _ := strings.Cut(manual(t), ".Sh "+section+"\n")
 	text, _, _ = strings.Cut(text, "\n.Sh ")
-	text += "\n"
 	var found []string
-	for {
-		var rest string
-		if _, rest, ok = strings.Cut(text, ".Bd -literal -offset indent\n"); !ok {
-			return found
-		}
-		var one string
-		one, text, _ = strings.Cut(rest, ".Ed\n")
+	for _, rest := range strings.Split(text+"\n", ".Bd -literal -offset indent\n")[1:] {
+		one, _, _ := strings.Cut(rest, ".Ed\n")
 		found = append(found, one)
 	}
+	return found
 }
 
 func TestTheManualsExamplesAreGoodPolicies(t *testing.T) {
