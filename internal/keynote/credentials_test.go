@@ -127,6 +127,22 @@ func TestOnlyWhatHoldsCounts(t *testing.T) {
 	}
 }
 
+// TestMalformedKeysAreNobody: two that are malformed alike are not the same.
+func TestMalformedKeysAreNobody(t *testing.T) {
+	as, l := keynote.Parse("p", []byte("Authorizer: \"POLICY\"\nLicensees: \"rsa-hex:bad\"\n"), keynote.Policy)
+	s, l2 := keynote.NewSet(brokenKeys{}, as)
+	if len(l)+len(l2) > 0 {
+		t.Fatal(l, l2)
+	}
+	if got := ask(t, s, "rsa-hex:bad", nil); got != "false" {
+		t.Error(got)
+	}
+	e := explain(t, s, nil, "rsa-hex:bad")
+	if got := e.Brief(); len(got) != 2 || got[1] != "rsa-hex:bad is no key that can be read" || !e.Requesters[0].Malformed {
+		t.Errorf("%q %+v", got, e.Requesters)
+	}
+}
+
 func TestAssertionTellsAboutItself(t *testing.T) {
 	as, l := keynote.Parse("c", []byte("\n"+sign(t, "Local-Constants: k = \"rsa:2\"\n"+strings.Replace(unsigned, "\"dn:x\"", "k || \"dn:x\" || other", 1))), keynote.Credential)
 	if l.HasErrors() || len(as) != 1 {

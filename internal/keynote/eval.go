@@ -210,14 +210,14 @@ func (m *machine) test(e *expr) bool {
 		return !m.test(e.kids[0])
 	case opAnd:
 		for _, k := range e.kids {
-			if !m.test(k) || m.err != nil {
+			if !m.test(k) {
 				return false
 			}
 		}
 		return true
 	case opOr:
 		for _, k := range e.kids {
-			if m.test(k) || m.err != nil {
+			if m.test(k) {
 				return true
 			}
 		}
@@ -318,7 +318,6 @@ func (m *machine) program(cs []*clause, ranks map[string]int, top int) int {
 			best = max(best, m.worth(c, ranks, top))
 		}
 	}
-	m.groups = outer
 	return best
 }
 

@@ -53,7 +53,6 @@ func (w *why) program(cs []*clause, progress int) {
 			}
 		}
 	}
-	m.groups = outer
 }
 
 func (w *why) gives(c *clause, v string, progress int) {
