@@ -30,6 +30,8 @@ type Attribute struct {
 	// Check judges a value that the attribute is compared with: nil says that it
 	// may have it. It may itself be nil.
 	Check func(value string) *Advice
+	// Number says that the values are integers, which text does not put into order.
+	Number bool
 }
 
 // Advice is what is wrong with something, in one sentence without an end, and
@@ -50,6 +52,7 @@ func (s *Set) Lint(v *Vocabulary) diag.List {
 			l.a = a.Assertion
 			l.machine.enter(l.a)
 			l.graph(a)
+			l.overrides()
 			l.licensees(a)
 			l.program(l.a.conditions)
 		}
@@ -106,6 +109,15 @@ func (l *linter) graph(a *placed) {
 		return
 	}
 	l.warn(at, hint, "there is no Licensees field: %s may have what the conditions allow", who)
+}
+
+// overrides reports constants that hide what the query says.
+func (l *linter) overrides() {
+	for _, name := range slices.Sorted(maps.Keys(l.a.constants)) {
+		if _, ok := l.v.Attributes[name]; ok {
+			l.warn(l.a.field[fieldConstants].label, "give the constant another name", "the constant %s hides the attribute of this name, which is then never asked about", name)
+		}
+	}
 }
 
 func (l *linter) unreached(a *placed) {

@@ -15,7 +15,7 @@ var vocabulary = &keynote.Vocabulary{
 		"esp_present":     {Values: []string{"yes", "no"}},
 		"esp_enc_alg":     {Values: []string{"des", "3des", "aes", "null"}},
 		"esp_group_desc":  {Values: []string{"1", "2", "5", "14"}},
-		"esp_key_length":  {},
+		"esp_key_length":  {Number: true},
 		"remote_filter":   {Check: padded},
 		"local_filter":    {Check: padded},
 		"GMTTimeOfDay":    {},
@@ -80,6 +80,8 @@ func TestLintConditions(t *testing.T) {
 		`app_domain == "IPSEC"`:                           `3:13: this test never holds: app_domain is never "IPSEC" | did you mean "IPsec policy"? its values are IPsec policy`,
 		`esp_enc_alg ~= "^z"`:                             `3:13: this test never holds: no value of esp_enc_alg matches | its values are des, 3des, aes, null`,
 		`@esp_group_desc > 20`:                            `3:13: this test never holds | its values are 1, 2, 5, 14`,
+		`esp_key_length == "128"`:                         "",
+		`esp_key_length >= "128"`:                         `3:31: this comparison does not do what it says: this compares text, in which 900 is above 1200 | write @esp_key_length, and the number without quotes`,
 		`remote_filter == "10.1.2.3"`:                     `3:30: this test never holds: addresses are padded with zeros | write 010.001.002.003`,
 		`"10.1.2.3" <= local_filter`:                      `3:13: this comparison does not do what it says: addresses are padded with zeros | write 010.001.002.003`,
 		`"esp_present" == "yes"`:                          `3:13: both sides are constants, so this test is always false | write esp_present without quotes to mean the attribute`,
@@ -105,15 +107,16 @@ func TestLintConditions(t *testing.T) {
 
 func TestLintGraph(t *testing.T) {
 	for text, want := range map[string]string{
-		"Authorizer: \"POLICY\"\n":                                                                            "this policy lets everybody in: everybody who authenticates may have everything",
-		"Authorizer: \"POLICY\"\nConditions: esp_present == \"yes\";\n":                                       "there is no Licensees field: everybody who authenticates may have what the conditions allow",
-		"Authorizer: \"policy\"\nLicensees: \"DN:x\"\n":                                                       "no assertion is by POLICY, so everything is refused\nthis authorizer is not POLICY, which is written in capitals",
-		"Authorizer: \"POLICY\"\nLicensees: \"sub1\"\n\nAuthorizer: \"sub1\"\n":                               "there is no Licensees field: everybody who authenticates has all that this authorizer may give",
-		"Authorizer: \"POLICY\"\nLicensees: \"subpolcy\"\n\nAuthorizer: \"subpolicy\"\nLicensees: \"DN:x\"\n": "no assertion is by this licensee\nnothing leads from POLICY to this assertion, so it never counts",
-		"Authorizer: \"POLICY\"\nLicensees: \"sub\"\n":                                                        "nobody can be this licensee: it is the name of a policy",
-		"Authorizer: \"POLICY\"\nLicensees: \"rsa-hex:bad\"\n":                                                "nobody can be this licensee: not hexadecimal",
-		"Authorizer: \"POLICY\"\nLicensees: \"POLICY\"\n":                                                     "POLICY asks for nothing, so nobody can be this licensee",
-		"Authorizer: \"POLICY\"\nLicensees: \"secret\"\n":                                                     "",
+		"Authorizer: \"POLICY\"\n":                                                                                                    "this policy lets everybody in: everybody who authenticates may have everything",
+		"Authorizer: \"POLICY\"\nConditions: esp_present == \"yes\";\n":                                                               "there is no Licensees field: everybody who authenticates may have what the conditions allow",
+		"Authorizer: \"policy\"\nLicensees: \"DN:x\"\n":                                                                               "no assertion is by POLICY, so everything is refused\nthis authorizer is not POLICY, which is written in capitals",
+		"Authorizer: \"POLICY\"\nLicensees: \"sub1\"\n\nAuthorizer: \"sub1\"\n":                                                       "there is no Licensees field: everybody who authenticates has all that this authorizer may give",
+		"Authorizer: \"POLICY\"\nLicensees: \"subpolcy\"\n\nAuthorizer: \"subpolicy\"\nLicensees: \"DN:x\"\n":                         "no assertion is by this licensee\nnothing leads from POLICY to this assertion, so it never counts",
+		"Local-Constants: esp_present=\"yes\" x=\"DN:x\"\nAuthorizer: \"POLICY\"\nLicensees: x\nConditions: esp_present == \"no\";\n": "the constant esp_present hides the attribute of this name, which is then never asked about\nboth sides are constants, so this test is always false",
+		"Authorizer: \"POLICY\"\nLicensees: \"sub\"\n":                                                                                "nobody can be this licensee: it is the name of a policy",
+		"Authorizer: \"POLICY\"\nLicensees: \"rsa-hex:bad\"\n":                                                                        "nobody can be this licensee: not hexadecimal",
+		"Authorizer: \"POLICY\"\nLicensees: \"POLICY\"\n":                                                                             "POLICY asks for nothing, so nobody can be this licensee",
+		"Authorizer: \"POLICY\"\nLicensees: \"secret\"\n":                                                                             "",
 	} {
 		var got []string
 		for _, d := range lint(t, text) {

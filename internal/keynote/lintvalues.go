@@ -117,11 +117,14 @@ func (l *linter) format(e *expr) {
 		if !ok || v == "" || other.op != opAttribute {
 			continue
 		}
-		check := l.v.Attributes[other.text].Check
-		if check == nil {
-			continue
+		a := l.v.Attributes[other.text]
+		var d *Advice
+		if a.Check != nil {
+			d = a.Check(v)
 		}
-		d := check(v)
+		if d == nil && a.Number && e.op != opEqual && e.op != opUnequal {
+			d = &Advice{"this compares text, in which 900 is above 1200", "write @" + other.text + ", and the number without quotes"}
+		}
 		if d == nil {
 			continue
 		}

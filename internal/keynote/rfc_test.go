@@ -243,3 +243,22 @@ Conditions: app_domain == "IPSec policy" &&
 		}
 	}
 }
+
+// TestHowLinesEnd: files from other systems mean the same, and a line that holds
+// nothing but blanks separates assertions.
+func TestHowLinesEnd(t *testing.T) {
+	const text = "KeyNote-Version: 2\nAuthorizer: \"POLICY\" # the root\nLicensees: \"a\" ||\n\t\"b\"\n\nAuthorizer: \"a\"\nLicensees: \"c\"\nConditions: x == \"on\\\n\te\";\n"
+	for name, text := range map[string]string{
+		"as it is": text,
+		"CRLF":     strings.ReplaceAll(text, "\n", "\r\n"),
+		"BOM":      "\xef\xbb\xbf" + text,
+		"no end":   strings.TrimSuffix(text, "\n"),
+		"blanks":   "\n\n" + strings.ReplaceAll(text, "\n\n", "\n \t \n# a remark\n\n\n"),
+		"remarks":  "# first\n" + strings.ReplaceAll(text, "Licensees", "# one more\n # and more\nLicensees"),
+	} {
+		s := load(t, text)
+		if len(s.Assertions()) != 2 || ask(t, s, "c", map[string]string{"x": "one"}) != "true" || ask(t, s, "c", nil) != "false" {
+			t.Errorf("%s: %q", name, text)
+		}
+	}
+}
