@@ -29,7 +29,7 @@ func TestIsakmpdMendsAFlush(t *testing.T) {
 		t.Helper()
 		text, err := os.ReadFile("../../samples/" + sample + ".conf")
 		must(t, err)
-		d, err := interop.StartIsakmpd(h, t.TempDir(), string(text))
+		d, err := interop.StartIsakmpd(h, t.TempDir(), string(text), "--data-plane=ipsecd")
 		must(t, err)
 		return d
 	}

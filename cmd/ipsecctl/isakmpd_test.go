@@ -51,9 +51,9 @@ func TestWhatWasNegotiated(t *testing.T) {
 	// One side begins, and traffic waits for the other: else both may negotiate, and
 	// there are two pairs of SAs for a while.
 	waits := strings.Replace(named(t, "west", "west.example", "east.example"), "\nConnections=", "\nPassive-connections=", 1)
-	west, err := interop.StartIsakmpd(n.Slippery, t.TempDir(), waits)
+	west, err := interop.StartIsakmpd(n.Slippery, t.TempDir(), waits, "--data-plane=ipsecd")
 	must(t, err)
-	east, err := interop.StartIsakmpd(n.Ragweed, t.TempDir(), named(t, "east", "east.example", "west.example"))
+	east, err := interop.StartIsakmpd(n.Ragweed, t.TempDir(), named(t, "east", "east.example", "west.example"), "--data-plane=ipsecd")
 	must(t, err)
 	if _, err := west.Log.Wait(`phase 2 \(quick mode\) done`, patience); err != nil {
 		t.Fatal(err)

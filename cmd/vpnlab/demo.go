@@ -173,6 +173,9 @@ func (d *demo) startDaemons(*lab.Net) (err error) {
 	d.started = time.Now()
 	for i, x := range d.daemons {
 		args := []string{"-d", "-v", "-c", d.confOf(x.gateway)}
+		if d.o.plane != "" {
+			args = append(args, "--data-plane", d.o.plane)
+		}
 		var tee io.Writer
 		if d.o.verbose {
 			tee = logWriter{d.screen, fmt.Sprintf("%-9s", x.name), []string{cyan, yellow}[i%2]}

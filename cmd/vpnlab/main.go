@@ -26,6 +26,7 @@ const limit = 60 * time.Second
 // options are what the command line says.
 type options struct {
 	isakmpd string
+	plane   string // as of isakmpd's --data-plane; "": isakmpd chooses
 	nat     bool
 	stay    bool
 	verbose bool
@@ -39,6 +40,7 @@ func run() int {
 	var o options
 	flags := pflag.NewFlagSet("vpnlab", pflag.ContinueOnError)
 	flags.StringVar(&o.isakmpd, "isakmpd", beside("isakmpd"), "the daemon to run")
+	flags.StringVar(&o.plane, "data-plane", "", "who carries the traffic, as of isakmpd(8): kernel, ipsecd or isakmpd; without it isakmpd chooses")
 	flags.BoolVar(&o.nat, "nat", false, "put Ragweed behind a router that translates addresses")
 	flags.BoolVar(&o.stay, "stay", false, "leave the network up until Ctrl-C, to look around in it")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "show both daemons' logs as they come")

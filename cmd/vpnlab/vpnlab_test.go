@@ -37,7 +37,7 @@ func TestTheDemonstrationWorks(t *testing.T) {
 	for _, nat := range []bool{false, true} {
 		t.Run(fmt.Sprintf("NAT %v", nat), func(t *testing.T) {
 			pcap := filepath.Join(t.TempDir(), "spy.pcap")
-			out, err := show(t, options{isakmpd: isakmpd, nat: nat, pcap: pcap, jobSize: 10 << 20})
+			out, err := show(t, options{isakmpd: isakmpd, plane: "ipsecd", nat: nat, pcap: pcap, jobSize: 10 << 20})
 			t.Log(out)
 			if err != nil {
 				t.Fatal(err)
