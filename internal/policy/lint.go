@@ -21,6 +21,7 @@ func newVocabulary() *keynote.Vocabulary {
 		v.Attributes[a.Name] = keynote.Attribute{
 			Values: slices.DeleteFunc(slices.Clone(a.Values), func(s string) bool { return s == "" }),
 			Check:  checks[a.Form],
+			Number: a.Form == FormNumber,
 		}
 	}
 	return v
