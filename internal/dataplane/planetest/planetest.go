@@ -39,8 +39,9 @@ type Harness struct {
 	// Readdress, if not nil, makes A's UDP packets come from an address of A's
 	// and another port, as a NAT would, and brings to A what is sent there.
 	Readdress func(seen netip.AddrPort)
-	// Few: of ciphers and hashes each comes once, and not each with each.
-	Few bool
+	// Few: of ciphers and hashes each comes once, and not each with each; of modes
+	// each comes in one address family. Odd: in the other one.
+	Few, Odd bool
 
 	notRun bool // a case needs what the harness or its planes do not have
 }
