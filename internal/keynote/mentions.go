@@ -1,17 +1,17 @@
 package keynote
 
-import "slices"
-
 // Attributes are the names of attributes in the conditions of a, each once and in
 // the order of the text; those that are calculated ($) are not among them.
 func (a *Assertion) Attributes() []string {
 	var names []string
+	seen := map[string]bool{}
 	var seek func(e *expr)
 	seek = func(e *expr) {
 		if e == nil {
 			return
 		}
-		if e.op == opAttribute && !slices.Contains(names, e.text) {
+		if e.op == opAttribute && !seen[e.text] {
+			seen[e.text] = true
 			names = append(names, e.text)
 		}
 		for _, k := range e.kids {

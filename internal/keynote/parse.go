@@ -186,27 +186,10 @@ func (p *parser) relation() *expr {
 	if _, again := relations[p.tok.kind]; again {
 		p.fail(p.tok.at, "write two comparisons with && between them", "comparisons cannot be chained")
 	}
-	if p.broken {
-		return e
-	}
-	switch o {
-	case opMatch:
+	if o == opMatch && !p.broken {
 		p.pattern(e)
-	case opEqual, opUnequal:
-		p.respell(left, right)
-		p.respell(right, left)
 	}
 	return e
-}
-
-// respell reads a known wrong spelling of what an attribute is compared with.
-func (p *parser) respell(attribute, value *expr) {
-	for _, s := range p.b.spellings {
-		if attribute.op == opAttribute && attribute.text == s.Attribute && value.op == opLiteral && value.text == s.Wrong {
-			value.text = s.Right
-			p.b.warn(value.at, "write "+strconv.Quote(s.Right), "%q is read as %q", s.Wrong, s.Right)
-		}
-	}
 }
 
 // comparable checks the kinds on both sides of a relation.

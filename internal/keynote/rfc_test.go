@@ -230,9 +230,13 @@ Authoriser: "POLICY"
 Licensees: "mekmitasdigoat"
 Conditions: app_domain == "IPSec policy" &&
  esp_present == "yes" -> "true";
-`), keynote.Policy, keynote.Spelling{Attribute: "app_domain", Wrong: "IPSec policy", Right: "IPsec policy"})
-	s, l2 := keynote.NewSet(exampleKeys{}, as)
-	if l.HasErrors() || len(l) != 2 || len(l2) > 0 {
+`), keynote.Policy)
+	if l.HasErrors() || len(l) != 1 || len(as) != 1 {
+		t.Fatal(l)
+	}
+	meant, l := as[0].Respell("app_domain", "IPSec policy", "IPsec policy", "it is written otherwise", "write it so")
+	s, l2 := keynote.NewSet(exampleKeys{}, []*keynote.Assertion{meant})
+	if len(l) != 1 || len(l2) > 0 {
 		t.Fatal(l, l2)
 	}
 	for _, x := range []struct{ who, esp, want string }{

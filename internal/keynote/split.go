@@ -17,16 +17,11 @@ const (
 	maxAssertion      = 256 << 10 // bytes of one assertion
 )
 
-// Spelling is a wrong way to write a value that widely copied texts use. Where
-// Attribute is compared with Wrong for equality, Right is meant, and a warning
-// says so.
-type Spelling struct{ Attribute, Wrong, Right string }
-
 // Parse reads assertions that are separated by blank lines. name is what remarks
 // call the text. Assertions with mistakes in them are left out of the result and
 // remarked upon as errors; the administrator's file should then not be used at
 // all, while of a peer's credentials the others count.
-func Parse(name string, src []byte, from Source, spellings ...Spelling) ([]*Assertion, diag.List) {
+func Parse(name string, src []byte, from Source) ([]*Assertion, diag.List) {
 	whole := func(hint, summary string) diag.List {
 		return diag.List{{Severity: diag.Error, Summary: summary, Hint: hint, Range: diag.Range{Pos: diag.Pos{File: name}}}}
 	}
@@ -38,7 +33,7 @@ func Parse(name string, src []byte, from Source, spellings ...Spelling) ([]*Asse
 		return nil, whole("is it the right file?", sprintf("the text has %d bytes, at most %d are read", len(src), limit))
 	}
 	text := strings.TrimPrefix(string(src), "\xef\xbb\xbf") // editors of another system begin files with this mark
-	s := &splitter{doc: newDocument(name, text), from: from, spellings: spellings}
+	s := &splitter{doc: newDocument(name, text), from: from}
 	s.remarks.doc = s.doc
 	if i := strings.IndexByte(text, 0); i >= 0 {
 		s.remarks.add(diag.Error, span{i, i + 1}, "write the file anew as plain text", "there is a NUL character in the text")
@@ -61,11 +56,10 @@ func Parse(name string, src []byte, from Source, spellings ...Spelling) ([]*Asse
 }
 
 type splitter struct {
-	doc       *document
-	from      Source
-	spellings []Spelling
-	found     []*Assertion
-	remarks   remarks
+	doc     *document
+	from    Source
+	found   []*Assertion
+	remarks remarks
 }
 
 func (s *splitter) blank(n int) bool { return strings.Trim(s.doc.line(n), " \t\f\v") == "" }
@@ -73,7 +67,7 @@ func (s *splitter) blank(n int) bool { return strings.Trim(s.doc.line(n), " \t\f
 // chunk reads lines first to end, which have no blank one among them.
 func (s *splitter) chunk(first, end int) {
 	a := &Assertion{doc: s.doc, source: s.from, body: span{-1, s.lineEnd(end - 1)}}
-	b := &builder{a: a, remarks: &s.remarks, spellings: s.spellings}
+	b := &builder{a: a, remarks: &s.remarks}
 	comments := true
 	for n := first; n < end; n++ {
 		comments = s.assertionLine(b, n) && comments
@@ -104,13 +98,12 @@ func (s *splitter) lineEnd(n int) int {
 
 // builder makes one assertion.
 type builder struct {
-	a         *Assertion
-	remarks   *remarks
-	spellings []Spelling
-	open      *field // that lines continue
-	lost      bool   // after a line that belongs to no field
-	bad       bool
-	p         *parser
+	a       *Assertion
+	remarks *remarks
+	open    *field // that lines continue
+	lost    bool   // after a line that belongs to no field
+	bad     bool
+	p       *parser
 }
 
 func (b *builder) fail(where span, hint, format string, args ...any) {
