@@ -21,7 +21,8 @@ const maxIssued = 16
 // others are left out, and so are those that are signed by themselves, and what
 // an issuer must not issue (RFC 5280 sections 4.2.1.9 and 6.1.4), or with critical
 // extensions or restrictions on names that KeyNote has no words for. Whether they
-// are valid today is a condition, and revocation the caller's business.
+// are valid today is a condition; whether a trusted one that is signed by itself is,
+// and whether any was revoked, is the caller's business.
 func FromCertificates(certs, trusted []*x509.Certificate) []*keynote.Assertion {
 	var known []issuer
 	for _, c := range trusted {
@@ -114,7 +115,8 @@ func credential(by, c *x509.Certificate) string {
 	return b.String()
 }
 
-// quote writes a string of KeyNote.
+// quote writes a text without NUL characters, as all names here are, for KeyNote.
 func quote(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	literal, _ := keynote.Quote(s)
+	return literal
 }

@@ -45,14 +45,14 @@ func (d *Decision) Brief() []string {
 	var advice advices
 	reasons := telling(e.Reasons)
 	for i := range reasons {
+		if i == maxReasons {
+			break
+		}
 		w := &reasons[i]
 		for _, name := range w.Assertion.Attributes() {
 			if !slices.Contains(asked, name) {
 				asked = append(asked, name)
 			}
-		}
-		if i >= maxReasons {
-			continue
 		}
 		lines = append(lines, d.reason(w, &advice)...)
 	}
