@@ -55,7 +55,7 @@ func tool(ctx context.Context, socket, standard string, usable func() error) (*P
 	r := Request{Program: program, Socket: socket, Args: []string{"--plane", "kernel", "--syslog"}, Events: ipsecd.NoEvents}
 	c, ended, err := r.start(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("nobody listens at %s, and an ipsecd for the kernel's IPsec could not be started: %w", socket, err)
+		return nil, fmt.Errorf("nobody listens at %s (an isakmpd that carries the traffic itself cannot be asked), and an ipsecd for the kernel's IPsec could not be started: %w", socket, err)
 	}
 	return &Plane{c, ended}, nil
 }

@@ -214,4 +214,15 @@ func refused(t *testing.T) {
 	}
 	p.a.adm("delspi -dst %s -spi 1001", p.b.addr[0])
 	p.a.unchanged(before)
+
+	// Another program has the port of ESP in UDP.
+	taken, err := p.a.ListenUDP(netip.MustParseAddrPort("0.0.0.0:4500"))
+	must(t, err)
+	defer taken.Close()
+	out, err := p.a.run("ipsecctl", "-s all")
+	for _, w := range []string{"nobody listens at /var/run/ipsecd.sock", "an isakmpd that carries the traffic itself cannot be asked", "could not be started", "4500", "address already in use"} {
+		if err == nil || !strings.Contains(out, w) {
+			t.Errorf("with a port that is taken: %v, no %q in\n%s", err, w, out)
+		}
+	}
 }

@@ -51,6 +51,7 @@ func TestToolsWithTheKernelsIPsec(t *testing.T) {
 			{"two hosts by hand", byHand},
 			{"rc.vpn", func(t *testing.T) { rcvpn(t, script) }},
 			{"every form", everyForm},
+			{"flows and switches", flowsAndSwitches},
 			{"refused", refused},
 			{"the same words", sameWords},
 			{"watched", watched},
