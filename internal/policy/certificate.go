@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 
 	"oakley/internal/keynote"
@@ -29,25 +30,21 @@ func FromCertificates(certs, trusted []*x509.Certificate) []*keynote.Assertion {
 		known = append(known, issuer{c, pathLength(c), true})
 	}
 	var text strings.Builder
-	todo := append(append([]*x509.Certificate(nil), certs...), trusted...)
+	todo := slices.DeleteFunc(append(slices.Clone(certs), trusted...), selfSigned)
+	tried := 0 // of known, by all that are still to do
 	for range maxIssued {
-		var left []*x509.Certificate
-		for _, c := range todo {
-			if selfSigned(c) {
-				continue
+		before := len(known)
+		todo = slices.DeleteFunc(todo, func(c *x509.Certificate) bool {
+			by, ok := find(known[tried:], c)
+			if ok {
+				text.WriteString(credential(by.cert, c))
+				known = append(known, issuer{c, min(by.below-1, pathLength(c)), false})
 			}
-			by, ok := find(known, c)
-			if !ok {
-				left = append(left, c)
-				continue
-			}
-			text.WriteString(credential(by.cert, c))
-			known = append(known, issuer{c, min(by.below-1, pathLength(c)), false})
-		}
-		if len(left) == len(todo) || len(left) == 0 {
+			return ok
+		})
+		if tried = before; len(known) == before {
 			break
 		}
-		todo = left
 	}
 	as, _ := keynote.Parse("certificates", []byte(text.String()), keynote.Pseudo) // what is too long for the engine is left out
 	return as
