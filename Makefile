@@ -6,7 +6,7 @@ FUZZTIME ?= 20s
 BENCH    ?= .
 # Packages whose tests are run by themselves: they start other people's daemons,
 # or virtual machines, in which the race detector would cost minutes.
-VM        = ./internal/vmtest ./internal/dataplane/xfrm ./interop/kernel
+VM        = ./internal/vmtest ./internal/dataplane/xfrm ./interop/kernel ./interop/tools
 UNIT      = $$($(GO) list ./... | grep -v -e '^oakley/interop' -e 'internal/vmtest$$' -e 'dataplane/xfrm$$')
 export GOTOOLCHAIN = local
 
@@ -33,10 +33,10 @@ check: lint unit ## what a commit has to pass
 
 test: check ## check, a pairwise part of interop, and vm: under 15 minutes
 	$(GO) test -count=1 -timeout 8m ./interop
-	$(GO) test -count=1 -p 1 -timeout 10m $(VM)
+	$(GO) test -count=1 -timeout 10m $(VM)
 
 vm: ## the kernel's IPsec, and daemons that need it, in a virtual machine
-	$(GO) test -count=1 -p 1 -timeout 10m $(VM)
+	$(GO) test -count=1 -timeout 10m $(VM)
 
 interop: ## every combination against strongSwan and ike-scan (root)
 	$(GO) test -count=1 -timeout 60m -v ./interop -args -full
