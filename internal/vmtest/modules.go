@@ -3,6 +3,7 @@ package vmtest
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -110,8 +111,34 @@ func (t *moduleTree) inOrder(names []string) ([]string, error) {
 // unpackers are the programs that unpack modules by how their file ends.
 var unpackers = map[string]string{".xz": "xz", ".zst": "zstd"}
 
-// plainModule reads a module, unpacked.
+// plainModule reads a module, unpacked and without its signature.
 func (t *moduleTree) plainModule(file string) ([]byte, error) {
+	data, err := t.unpacked(file)
+	return unsigned(data), err
+}
+
+// signed is the end of a signed module. Before it stand twelve bytes of which the
+// fourth and fifth are the lengths of two names and the last four that of the
+// signature; before those stand the three (scripts/sign-file.c of the kernel).
+const signed = "~Module signature appended~\n"
+
+// unsigned is a module without its signature: Debian's kernel looks at one that is
+// there, which takes a guest longer than loading most modules, and asks for none.
+func unsigned(data []byte) []byte {
+	const info = 12
+	head, ok := bytes.CutSuffix(data, []byte(signed))
+	if !ok || len(head) < info {
+		return data
+	}
+	rest, i := head[:len(head)-info], head[len(head)-info:]
+	n := uint64(i[3]) + uint64(i[4]) + uint64(binary.BigEndian.Uint32(i[8:]))
+	if n > uint64(len(rest)) {
+		return data
+	}
+	return rest[:uint64(len(rest))-n]
+}
+
+func (t *moduleTree) unpacked(file string) ([]byte, error) {
 	raw, err := os.ReadFile(filepath.Join(t.dir, file))
 	if err != nil {
 		return nil, err

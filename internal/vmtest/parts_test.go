@@ -136,6 +136,22 @@ func TestModulesInOrder(t *testing.T) {
 	}
 }
 
+// A module loses its signature, and one that has none, or half of one, nothing.
+func TestModulesWithoutSignature(t *testing.T) {
+	const end = "\x00\x00\x00\x02\x03\x00\x00\x00\x00\x00\x00\x04" + signed
+	for in, want := range map[string]string{
+		"a module" + "ab" + "abc" + "abcd" + end: "a module",
+		"a module":                               "a module",
+		"half" + end:                             "half" + end,
+		signed:                                   signed,
+		"":                                       "",
+	} {
+		if got := string(unsigned([]byte(in))); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+}
+
 func TestModuleNames(t *testing.T) {
 	for file, want := range map[string]string{
 		"kernel/net/ipv4/esp4.ko": "esp4", "crypto/ghash-generic.ko.xz": "ghash_generic", "sha3-generic": "sha3_generic",
