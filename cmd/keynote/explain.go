@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"fmt"
 	"io"
 	"maps"
@@ -34,8 +35,8 @@ if the tunnel is allowed, 1 if it is refused, 2 if something was wrong.
 		x := &explaining{now: time.Now}
 		fs.SetInterspersed(true)
 		fs.StringArrayVarP(&x.requesters, "requester", "r", nil, "`principal` that asks, as passphrase:KEY or DN:/C=SE/CN=gw")
-		fs.StringArrayVarP(&x.keys, "key", "k", nil, "`file` with a principal that asks, in quotes")
-		fs.StringArrayVarP(&x.credentials, "credentials", "c", nil, "`file` of signed assertions")
+		fs.StringArrayVarP(&x.keys, "key", "k", nil, "`file` with a principal that asks, in quotes, or its certificate in PEM")
+		fs.StringArrayVarP(&x.credentials, "credentials", "c", nil, "`file` of signed assertions, or of certificates in PEM")
 		fs.StringArrayVarP(&x.attributes, "attributes", "e", nil, "`file` of attributes: NAME = \"VALUE\"")
 		return x.run
 	},
@@ -79,14 +80,11 @@ func (x *explaining) run(args []string, std *streams) error {
 func (x *explaining) who(std *streams) ([]string, error) {
 	given := slices.Clone(x.requesters)
 	for _, name := range x.keys {
-		text, err := std.read(name)
-		if err == nil {
-			text, err = onlyString(name, text)
-		}
+		principals, err := principalsOf(name, std)
 		if err != nil {
 			return nil, err
 		}
-		given = append(given, text)
+		given = append(given, principals...)
 	}
 	if len(given) == 0 {
 		return nil, usagef("who asks is missing: -r principal, or -k file")
@@ -103,6 +101,23 @@ func (x *explaining) who(std *streams) ([]string, error) {
 		who = append(who, r)
 	}
 	return who, nil
+}
+
+// principalsOf reads a file of -k.
+func principalsOf(name string, std *streams) ([]string, error) {
+	text, err := std.read(name)
+	if err != nil {
+		return nil, err
+	}
+	if !isPEM(text) {
+		text, err = onlyString(name, text)
+		return []string{text}, err
+	}
+	certs, err := readCertificates(name, text)
+	if err != nil {
+		return nil, err
+	}
+	return policy.Certificate(certs[0]), nil // what follows is its chain
 }
 
 // asked are the attributes of the files, then of the words.
@@ -147,20 +162,44 @@ func (x *explaining) policy(name string, std *streams) (*policy.Policy, error) {
 	if p == nil {
 		return nil, fmt.Errorf("%s has mistakes, and isakmpd would not use it", name)
 	}
-	for _, c := range x.credentials {
-		text, err := std.read(c)
-		if err != nil {
-			return nil, err
-		}
-		found, err := std.parse(c, text, keynote.Credential)
-		if err != nil {
-			return nil, err
-		}
-		with, remarks := p.With(found)
-		if err := remarks.Format(std.err, false); err != nil {
-			return nil, err
-		}
-		p = with
+	credentials, err := x.assertions(std)
+	if err != nil {
+		return nil, err
 	}
-	return p, nil
+	p, remarks = p.With(credentials)
+	return p, remarks.Format(std.err, false)
+}
+
+// assertions are those of the files of -c and what certificates are made into.
+// The certificates of CAs that signed themselves count as those of isakmpd's CA
+// directory.
+func (x *explaining) assertions(std *streams) ([]*keynote.Assertion, error) {
+	var all []*keynote.Assertion
+	var trusted, sent []*x509.Certificate
+	for _, name := range x.credentials {
+		text, err := std.read(name)
+		if err != nil {
+			return nil, err
+		}
+		if !isPEM(text) {
+			found, err := std.parse(name, text, keynote.Credential)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, found...)
+			continue
+		}
+		certs, err := readCertificates(name, text)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range certs {
+			if c.IsCA && c.CheckSignatureFrom(c) == nil {
+				trusted = append(trusted, c)
+			} else {
+				sent = append(sent, c)
+			}
+		}
+	}
+	return append(all, policy.FromCertificates(sent, trusted)...), nil
 }
