@@ -111,7 +111,7 @@ func (r *remarks) list() diag.List {
 }
 
 // publicPrefixes begin principals that are no secret: public keys and names.
-var publicPrefixes = []string{"rsa", "dsa", "dh", "x509", "ecdsa", "ed25519", "dn", "binary", "elgamal", "pgp"}
+var publicPrefixes = []string{"rsa", "dsa", "dh", "x509", "spki", "ecdsa", "ed25519", "dn", "binary", "elgamal", "pgp"}
 
 // looksSecret tells whether a principal, as written, may be a passphrase. A key
 // or a name says what it is before its colon; anything else is not shown unless
