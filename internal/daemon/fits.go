@@ -21,7 +21,7 @@ func (l *loaded) trim(info dataplane.Info) error {
 	for _, c := range l.connections() {
 		fit, out := divide(info, c.Suites)
 		if len(out) > 0 {
-			l.warnings = append(l.warnings, fmt.Sprintf("connection %s does without %s", c.Name, unserved(info, out)))
+			l.warnings = append(l.warnings, fmt.Sprintf("connection %s has fewer suites: %s", c.Name, unserved(info, out)))
 		}
 		c.Suites = fit
 	}
