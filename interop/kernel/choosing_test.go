@@ -113,7 +113,7 @@ func missing(t *testing.T) {
 	right := s.gateway(t, s.Slippery, file(west, blowfish+","+aes))
 	east.Initiate = true
 	left := s.gateway(t, s.Ragweed, file(east, blowfish+","+aes))
-	left.waits(t, `warning: connection tunnel does without `+lacks)
+	left.waits(t, `warning: connection tunnel has fewer suites: `+lacks)
 	left.waits(t, phase2Done+`.*AES \(GCM\)`)
 	there, back := s.pings(t, s.V4, quickest)
 	(&row{}).count(t, there, back)

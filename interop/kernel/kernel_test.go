@@ -44,6 +44,7 @@ func TestOakleyWithTheKernelsIPsec(t *testing.T) {
 			{"killed", killed},
 			{"killed behind NAT", killedBehindNAT},
 			{"flushed by others", flushed},
+			{"another mapping", remapped},
 			{"on demand", onDemand},
 			{"through an interface", throughInterface},
 			{"marked", marked},

@@ -111,6 +111,7 @@ func howTo(t *testing.T) {
 	if !job.Intact() {
 		t.Errorf("a print job: sent %x, printed %x", job.SentSum, job.GotSum)
 	}
+	t.Logf("a print job of %d MB in %v of the guest's time", job.Bytes>>20, job.Took.Round(time.Millisecond))
 	s.saw(t, lab.ESP, 80)
 	for _, g := range gateways {
 		tables := g.tables(t)

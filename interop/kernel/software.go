@@ -1,7 +1,7 @@
-// Package kernel runs isakmpd against strongSwan and libreswan where they are at
-// home: with the kernel's ESP and AH, in a virtual machine whose kernel has
-// them. The files that are no tests run libreswan and say what a machine has to
-// have in it.
+// Package kernel runs isakmpd with the kernel's IPsec, against strongSwan and
+// libreswan where they are at home and against itself with ipsecd's own stack, in
+// virtual machines whose kernel has ESP and AH. The files that are no tests run
+// libreswan and say what a machine has to have in it.
 package kernel
 
 import (
@@ -40,7 +40,7 @@ const nssLibraries = "/usr/lib/x86_64-linux-gnu/"
 // Machine has our daemons, peers and address translation.
 func Machine(peers ...vmtest.Software) vmtest.Machine {
 	return vmtest.Machine{
-		Modules:  slices.Concat(vmtest.IPsec, vmtest.NAT),
+		Modules:  slices.Concat(vmtest.IPsec, vmtest.NAT, []string{"nf_conntrack_netlink"}),
 		Build:    []string{"oakley/cmd/isakmpd", "oakley/cmd/ipsecd"},
 		Software: peers,
 	}

@@ -31,8 +31,8 @@ func readTables(h *lab.Host) (v tables, err error) {
 		}
 		for _, s := range states {
 			s.Statistics = netlink.XfrmStateStats{}
-			v.states = append(v.states, fmt.Sprintf("%s > %s %v spi %08x reqid %d mode %v replay %d mark %v if_id %d: %v %v %v",
-				s.Src, s.Dst, s.Proto, s.Spi, s.Reqid, s.Mode, s.ReplayWindow, s.Mark, s.Ifid, s.Auth, s.Crypt, s.Aead))
+			v.states = append(v.states, fmt.Sprintf("%s > %s %v spi %08x reqid %d mode %v replay %d mark %v if_id %d encap %v: %v %v %v",
+				s.Src, s.Dst, s.Proto, s.Spi, s.Reqid, s.Mode, s.ReplayWindow, s.Mark, s.Ifid, s.Encap, s.Auth, s.Crypt, s.Aead))
 		}
 		policies, err := netlink.XfrmPolicyList(netlink.FAMILY_ALL)
 		for _, p := range policies {
