@@ -38,7 +38,7 @@ func TestToolsWithTheKernelsIPsec(t *testing.T) {
 	must(t, err)
 	m := vmtest.Machine{
 		Modules:  slices.Concat(vmtest.IPsec, vmtest.NAT),
-		Build:    []string{"oakley/cmd/ipsecd", "oakley/cmd/ipsecadm", "oakley/cmd/ipsecctl"},
+		Build:    []string{"oakley/cmd/isakmpd", "oakley/cmd/ipsecd", "oakley/cmd/ipsecadm", "oakley/cmd/ipsecctl"},
 		Programs: []string{"sh"},
 		Files:    []string{script},
 	}
@@ -58,6 +58,7 @@ func TestToolsWithTheKernelsIPsec(t *testing.T) {
 			{"killed", killed},
 			{"at once", atOnce},
 			{"captured", captured},
+			{"negotiated", negotiated},
 		} {
 			t.Run(c.name, c.run)
 		}
