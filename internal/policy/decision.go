@@ -31,6 +31,16 @@ const (
 // came near to allowing it, where in them it failed, and what can be done. No
 // line has a passphrase in it, or its hash.
 func (d *Decision) Brief() []string {
+	lines := d.brief()
+	if hide := d.hidden(); hide != nil {
+		for i := range lines {
+			lines[i] = hide.Replace(lines[i])
+		}
+	}
+	return lines
+}
+
+func (d *Decision) brief() []string {
 	e, err := d.explain()
 	switch {
 	case errors.Is(err, keynote.ErrNoRequester):
@@ -193,23 +203,9 @@ func (d *Decision) values(names []string) string {
 			b.WriteString(clean(name) + " (not set)")
 			continue
 		}
-		fmt.Fprintf(&b, "%s=%q", name, clean(d.veiled(v)))
+		fmt.Fprintf(&b, "%s=%q", name, clean(v))
 	}
 	return b.String()
-}
-
-// veiled takes passphrases out of a value. A peer can call itself by one.
-func (d *Decision) veiled(v string) string {
-	for _, r := range d.query.Requesters {
-		k, ok := cutFold(r, passphrasePrefix)
-		if !ok && !claimsKind(r) {
-			k = r
-		}
-		if k != "" && strings.Contains(v, k) {
-			return veil
-		}
-	}
-	return v
 }
 
 func places(as []*keynote.Assertion) string {
@@ -256,20 +252,23 @@ func clean(s string) string {
 // passphrase either.
 func (d *Decision) Tree() string {
 	e, err := d.explain()
-	if err != nil {
-		return strings.Join(d.Brief(), "\n") + "\n"
-	}
 	var b strings.Builder
-	for _, line := range d.Brief() {
+	for _, line := range d.brief() {
 		b.WriteString(line + "\n")
+	}
+	if err != nil {
+		return b.String()
 	}
 	b.WriteString("attributes:\n")
 	for _, name := range d.names() {
 		if v := d.query.Attributes[name]; v != "" {
-			fmt.Fprintf(&b, "  %s=%q\n", name, clean(d.veiled(v)))
+			fmt.Fprintf(&b, "  %s=%q\n", name, clean(v))
 		}
 	}
 	_, _ = e.WriteTo(&b) // a Builder never fails
+	if hide := d.hidden(); hide != nil {
+		return hide.Replace(b.String())
+	}
 	return b.String()
 }
 

@@ -42,7 +42,7 @@ func claimsKind(text string) bool {
 	kind, _, ok := strings.Cut(strings.ToLower(text), ":")
 	kind, _, _ = strings.Cut(kind, "-")
 	switch kind {
-	case "passphrase", "dn", "rsa", "dsa", "x509", "spki", "binary", "private":
+	case "passphrase", "dn", "rsa", "dsa", "x509", "spki", "binary", "private", "dh", "ecdsa", "ed25519", "elgamal", "pgp":
 		return ok
 	}
 	return text == "POLICY"

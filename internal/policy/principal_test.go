@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"oakley/internal/doi"
+	"oakley/internal/keynote"
 	"oakley/internal/policy"
 )
 
@@ -97,6 +99,38 @@ func TestCertificatePrincipals(t *testing.T) {
 		pol := load(t, "Authorizer: \"POLICY\"\nLicensees: "+licensee+"\n")
 		if got := pol.Ask(query(who...)).Allow; got != want {
 			t.Errorf("%s: %v", licensee, got)
+		}
+	}
+}
+
+// TestNoPassphraseIsShown, whatever it looks like and wherever it comes up.
+func TestNoPassphraseIsShown(t *testing.T) {
+	for _, psk := range []string{
+		"unguessable", "dh:unguessable", "ecdsa-x:unguessable", "DN:unguessable", "/CN=unguessable", "rsa-hex:unguessable",
+		"PASSPHRASE:unguessable", "POLICY:unguessable", "a \"b\\ unguessable", "unguessable,x", "x\nunguessable", "\x00unguessable",
+	} {
+		literal, ok := keynote.Quote("passphrase:" + psk)
+		if !ok {
+			literal = `"passphrase:other"`
+		}
+		for _, text := range []string{
+			"Authorizer: \"POLICY\"\n",
+			"Authorizer: \"POLICY\"\nLicensees: " + literal + "\nConditions: esp_present == \"no\" || remote_id == _ACTION_AUTHORIZERS;\n",
+			"Authorizer: \"POLICY\"\nLicensees: \"DN:/CN=x\" || " + literal + " && \"sub\"\n\nAuthorizer: \"sub\"\nConditions: _ACTION_AUTHORIZERS ~= remote_id . \"y\";\n",
+			"Authorizer: \"sub\"\nLicensees: " + literal + "\n",
+		} {
+			p, l := policy.Load("isakmpd.policy", []byte(text))
+			if p == nil {
+				t.Fatalf("%s\n%s", text, l)
+			}
+			q := query(policy.Passphrase([]byte(psk))...)
+			q.Identity = policy.ID{Type: doi.IDKeyID, Data: []byte(psk)}
+			d := p.Ask(q)
+			for _, said := range []string{l.String(), d.Tree(), strings.Join(d.Brief(), "\n")} {
+				if strings.Contains(said, "unguessable") {
+					t.Errorf("%q is shown:\n%s", psk, said)
+				}
+			}
 		}
 	}
 }
