@@ -101,7 +101,7 @@ func (r *Runner) beyond(err error) error {
 	}
 	lacks := ""
 	if len(info.Lacks) > 0 {
-		lacks = ", which lacks " + strings.Join(info.Lacks, ", ")
+		lacks = "; it lacks " + strings.Join(info.Lacks, ", ")
 	}
-	return fmt.Errorf("%w: the data plane is the kernel, %s%s; ipsecd's own stack can do it: \"ipsecctl -F\" removes what the kernel has, so that an ipsecd that was not started by hand ends, and \"ipsecd &\" starts one with its own stack", err, info.Detail, lacks)
+	return fmt.Errorf("%w. The kernel carries the traffic (%s%s). ipsecd's own stack can do it: \"ipsecctl -F\" removes what the kernel has, so that an ipsecd that a tool has started ends, and then \"ipsecd &\" starts one with its own stack", err, info.Detail, lacks)
 }

@@ -342,7 +342,7 @@ func TestBeyondTheDataPlane(t *testing.T) {
 		}
 		d.plane.kernel, d.plane.lacks = true, []string{"Skipjack (no module has it)", "DES (modules des_generic)"}
 		err = d.try(line)
-		if err == nil || !strings.Contains(err.Error(), "the kernel, a fake, which lacks Skipjack (no module has it), DES (modules des_generic); ipsecd's own stack can do it") || !strings.Contains(err.Error(), `"ipsecd &"`) {
+		if err == nil || !strings.Contains(err.Error(), "The kernel carries the traffic (a fake; it lacks Skipjack (no module has it), DES (modules des_generic)). ipsecd's own stack can do it") || !strings.Contains(err.Error(), `"ipsecd &"`) {
 			t.Errorf("%s: %v", line, err)
 		}
 	}

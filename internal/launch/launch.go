@@ -128,8 +128,11 @@ func (r *Request) failed(err error, said *bounded) error {
 	if r.Stderr != nil {
 		return fmt.Errorf("%s did not start: %w; what it wrote says why", r.Program, err)
 	}
-	text := strings.TrimSpace(strings.ReplaceAll(said.String(), "\n", "; "))
-	return fmt.Errorf("%s did not start: %w: %s", r.Program, err, strings.TrimPrefix(text, "ipsecd: "))
+	lines := strings.Split(strings.TrimSpace(said.String()), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimPrefix(lines[i], "ipsecd: ")
+	}
+	return fmt.Errorf("%s did not start: %w: %s", r.Program, err, strings.Join(lines, "; "))
 }
 
 // bounded keeps the beginning of what a program writes. Wait of os/exec orders

@@ -187,9 +187,9 @@ func refused(t *testing.T) {
 		line string
 		says []string
 	}{
-		{"ip4 -spi 1001 " + ends, []string{"the kernel takes no SA of ipip", "the data plane is the kernel, Linux ", "which lacks IP in IP as an SA of its own (no module has it)", who}},
+		{"ip4 -spi 1001 " + ends, []string{"the kernel takes no SA of ipip", "The kernel carries the traffic (Linux ", "it lacks IP in IP as an SA of its own (no module has it)", who}},
 		{"new esp -spi 1001 -enc skipjack -key " + digits(10) + " " + hash("sha1", 20) + ends, []string{"the kernel has no Skipjack, in no module", "Skipjack (no module has it)", who}},
-		{"enable ip4", []string{"switching ipip", who}},
+		{"enable ip4", []string{"switching ipip as a whole: the kernel takes no SA of ipip", who}},
 		{"delspi -dst 192.0.3.1 -spi 1001", []string{"there is no esp SA to 192.0.3.1 with SPI 00001001"}},
 		{"flow -delete -dst 192.0.3.1 -addr 192.0.2.1/32 192.0.3.1/32", []string{"no flow that was made by hand"}},
 		{"new esp -spi 1001 -enc aes -key " + digits(16) + " " + hash("sha1", 20) + "-src 192.0.2.7 -dst 192.0.3.1", []string{"neither -src 192.0.2.7 nor -dst 192.0.3.1 is an address of this host"}},

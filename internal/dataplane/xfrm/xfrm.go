@@ -315,8 +315,8 @@ func (p *Plane) Enable(ctx context.Context, proto ipsec.Proto, on bool) error {
 }
 
 func (p *Plane) enable(proto ipsec.Proto, on bool) error {
-	if !slices.Contains(p.can.Protos, proto) {
-		return fmt.Errorf("switching %s: this kernel has no such protocol (modules %s): %w", proto, protoModules[proto], dataplane.ErrUnsupported)
+	if err := p.hasProto(fmt.Sprintf("switching %s as a whole", proto), proto); err != nil {
+		return err
 	}
 	was := p.off[proto]
 	p.switchTo(proto, on)
