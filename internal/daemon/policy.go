@@ -67,7 +67,7 @@ func (d *Daemon) judge(q ike.QueryPolicy) ike.PolicyAnswer {
 // question puts one proposal in the policy's words.
 func question(q ike.QueryPolicy, p ike.PolicyProposal, now time.Time) *policy.Query {
 	x := &policy.Query{
-		Initiator: q.Initiator, Exchange: q.Exchange, Group: q.Group, Identity: policy.ID{Type: q.Identity.Type, Data: q.Identity.Data},
+		Initiator: q.Initiator, Exchange: q.Exchange, Group: q.Group, Identity: policy.ID(q.Identity),
 		Local: filter(q.Here, q.LocalAddr.Addr()), Remote: filter(q.There, q.Remote.Addr()),
 		LocalAddr: q.LocalAddr.Addr(), RemoteAddr: q.Remote.Addr(), PFS: p.PFS, Now: now,
 	}

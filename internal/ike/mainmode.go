@@ -554,6 +554,7 @@ func (e *Engine) authentic(p *phase1, d Datagram, m *isakmp.Message, id *isakmp.
 	p.neg.iv = next
 	p.credentials = credentials(m)
 	p.remoteID, p.ids.RemoteID = id.String(), id.Bare()
+	p.idProto, p.idPort = id.Protocol, id.Port
 	p.idBody = bytes.Clone(isakmp.BodyOf(&isakmp.ID{Type: id.Type, Data: id.Data}))
 	p.remote, p.local = d.Remote, d.Local
 }

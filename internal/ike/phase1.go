@@ -33,7 +33,9 @@ type phase1 struct {
 	localID     string
 	remoteID    string
 	ids         ipsec.IDs // the same, bare
-	idBody      []byte    // the peer's authenticated ID
+	idBody      []byte    // the peer's authenticated ID, without protocol and port
+	idProto     uint8     // which it had, and which say nothing about who it is
+	idPort      uint16
 	credentials [][]byte  // of KeyNote, as the peer sent them
 	natt        bool      // both speak RFC 3947
 	kin         bool      // the peer is one of ours
@@ -105,14 +107,13 @@ func (p *phase1) pair() cookiePair { return cookiePair{p.icky, p.rcky} }
 
 func (p *phase1) cookies() string { return p.icky.String() + ":" + p.rcky.String() }
 
-// identity is the peer's, as it was authenticated, without protocol and port,
-// which say nothing in phase 1.
+// identity is the peer's, as it was authenticated.
 func (p *phase1) identity() isakmp.ID {
 	const fixed = 4 // type, protocol and port
 	if len(p.idBody) < fixed {
 		return isakmp.ID{}
 	}
-	return isakmp.ID{Type: doi.IDType(p.idBody[0]), Data: bytes.Clone(p.idBody[fixed:])}
+	return isakmp.ID{Type: doi.IDType(p.idBody[0]), Protocol: p.idProto, Port: p.idPort, Data: bytes.Clone(p.idBody[fixed:])}
 }
 
 // nat tells whether phase 2 goes in UDP.
