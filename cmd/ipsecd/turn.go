@@ -11,10 +11,10 @@ import (
 )
 
 // How long one who comes waits for one who goes, and how long somebody who is
-// there is asked whether he stays.
+// there is given to go: a tool that only looks has one started for a moment.
 const (
 	succession = 5 * time.Second
-	settling   = 100 * time.Millisecond
+	settling   = time.Second
 )
 
 // takeTurn makes this process the only one that serves a socket, until it closes

@@ -8,6 +8,7 @@ import (
 
 	"oakley/internal/dataplane"
 	"oakley/internal/dataplane/ipsecd"
+	"oakley/internal/dataplane/userspace"
 	"oakley/internal/dataplane/xfrm"
 )
 
@@ -60,13 +61,23 @@ func tool(ctx context.Context, socket, standard string, usable func() error) (*P
 	return &Plane{c, ended}, nil
 }
 
-// usable is nil when the kernel has ESP and we may use it.
+// usable is nil when the kernel has ESP, we may use it, and it is not somebody
+// else's turn: what our own stack has left when it was killed keeps from going out
+// in clear what it protected, and goes when the kernel takes its place. That is for
+// people to decide, and not for who wants to look.
 func usable() error {
 	can, err := xfrm.Probe()
 	if err != nil {
 		return err
 	}
-	return can.Usable()
+	if err := can.Usable(); err != nil {
+		return err
+	}
+	n, err := userspace.Left(userspace.Options{})
+	if err == nil && n > 0 {
+		err = fmt.Errorf("an ipsecd with its own stack was killed, and left %d routes and filters that keep clear text in; whoever started it is to start it again, or \"ipsecd --plane kernel &\" takes its place", n)
+	}
+	return err
 }
 
 // farewell is how long an ipsecd that was started here may take to end when there

@@ -176,6 +176,25 @@ func killed(t *testing.T) {
 	p.a.kill()
 	p.a.ctl("-F")
 	p.a.unchanged(before)
+
+	// What our own stack leaves when it is killed keeps clear text in, and looking
+	// does not change that.
+	ours(t, p.a)
+	p.a.adm("flow -dst %s -addr %s %s -out", p.b.addr[0], p.a.net[0], p.b.net[0])
+	p.a.kill()
+	left := p.a.state()
+	for tool, line := range map[string]string{"ipsecctl": "-s all", "ipsecadm": "flush"} {
+		if out, err := p.a.run(tool, "%s", line); err == nil || !strings.Contains(out, "an ipsecd with its own stack was killed, and left") {
+			t.Errorf("%s %s: %v\n%s", tool, line, err, out)
+		}
+	}
+	if d := left.Diff(p.a.state()); d != "" {
+		t.Errorf("looking has changed\n%s", d)
+	}
+	if err := ours(t, p.a).Stop(inTime); err != nil {
+		t.Error(err)
+	}
+	p.a.unchanged(before)
 }
 
 // tunnel makes one between a and b, with both as its ends.

@@ -130,9 +130,30 @@ func empty(o *Options) (*Kernel, error) {
 // Clear removes what a predecessor left, where no data plane of this kind follows
 // it that would take its flows over: n rules, routes and filters there were.
 func Clear(o Options) (n int, err error) {
-	k, err := empty(&o)
+	err = look(&o, func(k *Kernel) error {
+		if n = k.Leftovers(); n == 0 {
+			return nil
+		}
+		return k.sweep()
+	})
+	return n, err
+}
+
+// Left is how many rules, routes and filters a predecessor left, which are not
+// touched.
+func Left(o Options) (n int, err error) {
+	err = look(&o, func(k *Kernel) error {
+		n = k.Leftovers()
+		return nil
+	})
+	return n, err
+}
+
+// look finds what a predecessor left, for see.
+func look(o *Options, see func(k *Kernel) error) error {
+	k, err := empty(o)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer k.nl.Close()
 	if k.filter, err = newFilter(k.dev, o.Mark, o.EncapPort, o.Filter); err != nil {
@@ -141,12 +162,9 @@ func Clear(o Options) (n int, err error) {
 		defer k.filter.close()
 	}
 	if err := k.findLeftovers(); err != nil {
-		return 0, err
+		return err
 	}
-	if n = k.Leftovers(); n == 0 {
-		return 0, nil
-	}
-	return n, k.sweep()
+	return see(k)
 }
 
 func (k *Kernel) open(o *Options) error {

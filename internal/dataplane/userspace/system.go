@@ -46,11 +46,17 @@ func (o *Options) host(dev string) hostnet.Options {
 // Clear removes routes and filters of a plane that ended without cleaning up, for
 // those who begin without one: n there were. With a plane they protect until it
 // has its flows again.
-func Clear(o Options) (n int, err error) {
+func Clear(o Options) (n int, err error) { return left(o, hostnet.Clear) }
+
+// Left is how many routes and filters there are of a plane that ended without
+// cleaning up. They keep what it protected from going out in clear.
+func Left(o Options) (n int, err error) { return left(o, hostnet.Left) }
+
+func left(o Options, do func(hostnet.Options) (int, error)) (n int, err error) {
 	if err := o.defaults(); err != nil {
 		return 0, err
 	}
-	if n, err = hostnet.Clear(o.host(o.TUN)); err != nil {
+	if n, err = do(o.host(o.TUN)); err != nil {
 		return n, fmt.Errorf("routes and filters of an ipsecd that carried the traffic itself and was killed: %w", err)
 	}
 	return n, nil
