@@ -246,7 +246,35 @@ func (e End) settled() bool {
 	for _, a := range addrs {
 		local = local || a.IP.IsLinkLocalUnicast()
 	}
-	return local || !e.has6()
+	return (local || !e.has6()) && e.known(link)
+}
+
+// known says whether the host has routes to its own IPv6 addresses. The kernel
+// makes them while the link comes up, and sometimes loses one on the way for
+// good: that address is given again.
+func (e End) known(link netlink.Link) bool {
+	for _, s := range e.Addrs {
+		addr, err := parseAddr(s)
+		if err != nil || addr.IP.To4() != nil {
+			continue
+		}
+		if r, err := e.Host.nl.RouteGet(addr.IP); err == nil && len(r) > 0 && r[0].Type == unix.RTN_LOCAL {
+			continue
+		}
+		_ = e.Host.nl.AddrDel(link, addr)
+		_ = e.Host.nl.AddrAdd(link, addr) // it is looked at again
+		return false
+	}
+	return true
+}
+
+// parseAddr reads an address that is used at once.
+func parseAddr(s string) (*netlink.Addr, error) {
+	addr, err := netlink.ParseAddr(s)
+	if err == nil {
+		addr.Flags = unix.IFA_F_NODAD
+	}
+	return addr, err
 }
 
 // has6 says whether the end was given an IPv6 address.
@@ -260,11 +288,10 @@ func (e End) up() error {
 		return err
 	}
 	for _, s := range e.Addrs {
-		addr, err := netlink.ParseAddr(s)
+		addr, err := parseAddr(s)
 		if err != nil {
 			return err
 		}
-		addr.Flags = unix.IFA_F_NODAD
 		if err := e.Host.nl.AddrAdd(link, addr); err != nil {
 			return fmt.Errorf("address %s: %w", s, err)
 		}
