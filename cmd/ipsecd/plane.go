@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -57,6 +58,9 @@ func openKernel(fl *flags, log *daemon.Log) (dataplane.Backend, error) {
 	}
 	if n > 0 {
 		log.Notice("an ipsecd that carried the traffic itself was killed and left routes and filters; they are taken away, since the kernel carries the traffic now", "rules and routes", n)
+	}
+	if st, err := b.Dump(context.Background(), dataplane.Query{}); err == nil && len(st.SAs)+len(st.Flows) > 0 {
+		log.Notice("the last ipsecd's SAs and flows are taken over", "SAs", len(st.SAs), "flows", len(st.Flows))
 	}
 	if lacks := b.Info().Lacks; len(lacks) > 0 {
 		log.Notice("this kernel's IPsec has less than ipsecd's own", "lacks", strings.Join(lacks, "; "))

@@ -295,6 +295,29 @@ func (t *turn) settle() {
 		}
 	}
 	t.sweep()
+	p.warnInterfaces(t.come)
+}
+
+// warnInterfaces tells of flows through an interface that nobody has made. It may
+// still come.
+func (p *Plane) warnInterfaces(flows []*flowEntry) {
+	var there map[uint32]bool
+	for _, f := range flows {
+		if f.Interface == 0 || p.addrs == nil {
+			continue
+		}
+		if there == nil {
+			var err error
+			if there, err = p.addrs.interfaces(); err != nil {
+				p.log.Warn("which xfrm interfaces there are cannot be told", "err", err)
+				return
+			}
+		}
+		if !there[f.Interface] {
+			p.log.Warn("a flow is for an xfrm interface that is not there: it protects nothing until there is one (ip link add NAME type xfrm if_id NUMBER)",
+				"flow", f.ID, "if_id", f.Interface)
+		}
+	}
 }
 
 // forget ends what a flow that is gone still asked for.

@@ -18,9 +18,11 @@ import (
 	"oakley/internal/ipsec"
 )
 
-// addresses knows which addresses are this host's.
+// addresses knows which addresses are this host's, and which xfrm interfaces it
+// has.
 type addresses interface {
 	own(a netip.Addr) (bool, error)
+	interfaces() (ifids map[uint32]bool, err error)
 	close()
 }
 
@@ -45,6 +47,20 @@ func (r *routes) own(a netip.Addr) (bool, error) {
 		return false, err
 	}
 	return len(found) > 0 && found[0].Type == unix.RTN_LOCAL, nil
+}
+
+func (r *routes) interfaces() (map[uint32]bool, error) {
+	links, err := r.h.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	ifids := map[uint32]bool{}
+	for _, l := range links {
+		if x, ok := l.(*netlink.Xfrmi); ok {
+			ifids[x.Ifid] = true
+		}
+	}
+	return ifids, nil
 }
 
 func (r *routes) close() { r.h.Close() }

@@ -200,6 +200,9 @@ func programKilled(t *testing.T) {
 		ways[0].back(t, a, b, n)
 		ways[1].back(t, a, b, n)
 		a.served()
+		if want := fmt.Sprintf("taken over SAs=%d flows=%d", 2*len(ways), 2*len(ways)); !strings.Contains(a.proc.Log.String(), want) {
+			t.Errorf("%s: no %q\n%s", how.name, want, a.proc.Log)
+		}
 		t.Logf("%s: there was no socket for %v, and the %d packets in UDP that came meanwhile were lost", how.name, time.Since(since).Round(time.Millisecond), 2*n)
 		a.isNobody()
 		a.Backend = a.dial(t)

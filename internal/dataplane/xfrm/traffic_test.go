@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"runtime"
@@ -232,12 +233,22 @@ func killedUnderTraffic(t *testing.T) {
 func throughInterface(t *testing.T) {
 	const ifid = 7
 	path := filepath.Join(t.TempDir(), "journal")
-	a, b, _ := pairOfGates(t, Options{Journal: path}, Options{})
+	var log bytes.Buffer
+	a, b, _ := pairOfGates(t, Options{Journal: path, Log: slog.New(slog.NewTextHandler(&log, nil))}, Options{})
 	all := netip.MustParsePrefix("0.0.0.0/0")
 	there := tunnel("c", all, all, ipsec.FlowRequire)
 	for i := range there {
 		there[i].Flow.Interface = ifid
 	}
+	missing := func(when string, want int) {
+		t.Helper()
+		if n := strings.Count(log.String(), "not there"); n != want {
+			t.Errorf("%s an interface it is missed %d times, want %d\n%s", when, n, want, &log)
+		}
+	}
+	must(t, a.plane.ApplyFlows(ctx, there))
+	must(t, a.plane.ApplyFlows(ctx, gone(there)))
+	missing("without", 2)
 	for _, g := range []*gate{a, b} {
 		must(t, g.host.Do(func() error {
 			x := &netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Name: "ipsec7"}, Ifid: ifid}
@@ -260,6 +271,7 @@ func throughInterface(t *testing.T) {
 	}
 	must(t, a.plane.ApplyFlows(ctx, there))
 	must(t, b.plane.ApplyFlows(ctx, reverse(there)))
+	missing("with", 2)
 	spi, err := b.plane.AllocSPI(ctx, dataplane.SPIRequest{Proto: ipsec.ProtoESP, Src: a.Addr, Dst: b.Addr})
 	must(t, err)
 	out := espOut("c", spi)
