@@ -15,7 +15,7 @@ var reasons = [ipsec.DropEnd]string{
 	ipsec.DropClear:       "came in clear although a flow protects it: the peer has no flow for it or its tunnel is down, or somebody forges",
 	ipsec.DropNoSA:        "had to be protected and there was no SA: negotiation is under way or fails; look at isakmpd's log",
 	ipsec.DropDeny:        "a flow of type deny forbids them; ipsecctl -s flow shows which",
-	ipsec.DropNoFlow:      "came to the tunnel device and no flow takes it: a few are what this host says to neighbours on every device, many are a route that belongs to no flow, or selectors narrower than it",
+	ipsec.DropNoFlow:      "came to the tunnel device, or to the kernel through a tunnel, and no flow takes it: a few are what this host says to neighbours on every device, many are an incoming flow that is missing, a route that belongs to no flow, or selectors narrower than it",
 	ipsec.DropQueueFull:   "waited for an SA or for a worker and there were too many: negotiation takes long, or this machine is too slow for the traffic",
 	ipsec.DropSequenceEnd: "the sequence numbers of the SA are used up and no new SA came in time; shorten its lifetime or use extended sequence numbers",
 	ipsec.DropExpired:     "its hard lifetime is over, and it was used all the same; compare lifetimes and clocks of both ends",

@@ -68,8 +68,17 @@ func flowsAndSwitches(t *testing.T) {
 	esp := fmt.Sprintf("new esp -src %s -dst %s -spi 1001 -enc aes -key %s %s", a.addr[0], b.addr[0], digits(16), hash("sha1", 20))
 	p.keepOut(a, b, esp)
 
-	// Switches: the protocol's packets are dropped in both directions.
+	// The kernel lets nothing in through a tunnel that no flow is for, and says so.
+	b.do("flush")
 	b.do("%s -forcetunnel", esp)
+	passes("a tunnel whose far end has no flow", false)
+	if out := p.b.ctl("-s stats"); !strings.Contains(out, "dropped: no flow\n") || !strings.Contains(out, "an incoming flow that is missing") {
+		t.Errorf("nothing says that a flow is missing:\n%s", out)
+	}
+	b.do("flow -in -dst %s -addr %s %s", a.addr[0], a.net[0], b.net[0])
+	passes("a tunnel with its flow", true)
+
+	// Switches: the protocol's packets are dropped in both directions.
 	b.do("disable esp")
 	passes("a protocol that is off", false)
 	if out := b.do("enable"); out != "esp off\nah off\nip4 not in this data plane\nipcomp on\n" {
