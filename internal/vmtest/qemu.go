@@ -175,6 +175,11 @@ func (r *running) listen(port *os.File, out func(string)) {
 	}
 }
 
+// cpu is the processor time that qemu has used; it has ended.
+func (r *running) cpu() time.Duration {
+	return r.cmd.ProcessState.UserTime() + r.cmd.ProcessState.SystemTime()
+}
+
 // kill ends qemu; the machine has no disk that could be harmed.
 func (r *running) kill() { _ = r.cmd.Process.Kill() }
 

@@ -245,8 +245,8 @@ func verdict(t *testing.T, r *running, hung error, rep *report, what string, beg
 	if end == nil || r.up.IsZero() {
 		return
 	}
-	t.Logf("%s, %.0f of %.0f MiB of memory free at the end; tests began %.1f s after its start (kernel %.1f s, modules and image %.1f s), ended %.1f s after it",
-		what, float64(end.MemFree)/(1<<20), float64(end.MemAll)/(1<<20), r.up.Sub(began).Seconds(), end.Boot, end.Preparing, time.Since(began).Seconds())
+	t.Logf("%s, %.0f of %.0f MiB of memory free at the end; tests began %.1f s after its start (kernel %.1f s, modules and image %.1f s), ended %.1f s after it; it took %.1f s of a processor",
+		what, float64(end.MemFree)/(1<<20), float64(end.MemAll)/(1<<20), r.up.Sub(began).Seconds(), end.Boot, end.Preparing, time.Since(began).Seconds(), r.cpu().Seconds())
 }
 
 // remains is all that a machine has left behind.
