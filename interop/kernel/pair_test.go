@@ -2,6 +2,8 @@ package kernel
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -73,16 +75,25 @@ func (r *row) tryPair(t *testing.T) {
 	right.ends(t)
 }
 
-// howTo is the how-to's tunnel with the kernel's IPsec on both sides, which nobody
-// asked for: its files say nothing of data planes.
+// policy lets in whoever has the how-to's passphrase, with ESP.
+const policy = `KeyNote-Version: 2
+Authorizer: "POLICY"
+Licensees: "passphrase:mekmitasdigoat"
+Conditions: app_domain == "IPsec policy" && esp_present == "yes" && esp_enc_alg != "null" -> "true";
+`
+
+// howTo is the how-to's tunnel, with its policy, and with the kernel's IPsec on both
+// sides, which nobody asked for: its files say nothing of data planes.
 func howTo(t *testing.T) {
+	policyFile := filepath.Join(t.TempDir(), "isakmpd.policy")
+	must(t, os.WriteFile(policyFile, []byte(policy), 0o600))
 	s := newSite(t, lab.HowToOptions{}, false)
 	tun := interop.Tunnel{
 		Name: "Slippery-Ragweed", P1: interop.Phase1s[1], P2: interop.Phase2s[1], PFS: true, Initiate: true,
 	}
 	east, west := ends(s.V4, tun)
 	file := func(t interop.Tunnel) string {
-		conf := strings.Replace(t.IsakmpdConf(), "Data-plane= isakmpd\n", "", 1)
+		conf := strings.Replace(t.IsakmpdConf(), "Data-plane= isakmpd\n", "Policy-file= "+policyFile+"\n", 1)
 		return strings.Replace(conf, "Suites= QM-ESP-3DES-SHA-PFS-GRP2-SUITE", "Suites= QM-ESP-3DES-SHA-PFS-SUITE,QM-ESP-DES-MD5-PFS-SUITE", 1)
 	}
 	var gateways []*gateway
