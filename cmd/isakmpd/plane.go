@@ -163,6 +163,9 @@ func (fl *flags) startIPsecd(ctx context.Context, program string, o daemon.Plane
 	if err != nil {
 		return nil, err
 	}
+	if !fits(c, o.Which) { // somebody else's was first
+		return fl.join(c, o)
+	}
 	fl.served = false
 	return c, nil
 }
