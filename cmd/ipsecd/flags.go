@@ -25,10 +25,6 @@ const runDir = "/var/run/ipsecd"
 
 const defaultReport = runDir + "/ipsecd.report"
 
-// defaultJournal is in a folder of root's: what is in it becomes policies of the
-// kernel, so that whoever is the same unprivileged user must not write it.
-const defaultJournal = "/var/run/ipsecd.journal"
-
 var runFolder = daemon.Folder{Path: runDir, Program: "ipsecd"}
 
 type flags struct {
@@ -182,7 +178,7 @@ func (f *flags) setOwn(fs *pflag.FlagSet) {
 
 // setKernel declares what only the kernel has.
 func (f *flags) setKernel(fs *pflag.FlagSet) {
-	fs.StringVar(&f.kernel.Journal, "journal", defaultJournal, "kernel: `file` of what the kernel does not store, for the next ipsecd; \"\": what is there at the start is cleared")
+	fs.StringVar(&f.kernel.Journal, "journal", xfrm.DefaultJournal, "kernel: `file` of what the kernel does not store, for the next ipsecd; \"\": what is there at the start is cleared")
 	fs.BoolVar(&f.kernel.Hold, "hold", false, "kernel: it keeps the packets that ask for an SA (net.core.xfrm_larval_drop=0)")
 	fs.Var(&thresholds{&f.kernel.Thresholds4, 32}, "hash", "kernel: find policies of these `prefixes`, local/remote in bits, or longer ones by a hash")
 	fs.Var(&thresholds{&f.kernel.Thresholds6, 128}, "hash6", "kernel: the same for IPv6 `prefixes`")

@@ -33,7 +33,7 @@ func TestFlagsReachTheKernel(t *testing.T) {
 	}
 	f, err = parseFlags(nil, io.Discard)
 	must(t, err)
-	if f.kind != own || !reflect.DeepEqual(f.kernel, xfrm.Options{EncapPort: 4500, Journal: defaultJournal}) {
+	if f.kind != own || !reflect.DeepEqual(f.kernel, xfrm.Options{EncapPort: 4500, Journal: xfrm.DefaultJournal}) {
 		t.Errorf("without flags: %s %+v", f.kind, f.kernel)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"oakley/dist/systemd"
 	"oakley/internal/dataplane/ipsecd"
+	"oakley/internal/dataplane/xfrm"
 	"oakley/internal/lab"
 )
 
@@ -38,7 +39,7 @@ func TestTheUnitKnowsTheProgram(t *testing.T) {
 		t.Error("ipsecd notifies, and the unit does not wait for it")
 	}
 	writable := u.One("Service", "ReadWritePaths")
-	for _, path := range []string{ipsecd.DefaultSocket, runDir, defaultJournal} {
+	for _, path := range []string{ipsecd.DefaultSocket, runDir, xfrm.DefaultJournal} {
 		if !strings.HasPrefix(path, "/var"+writable+"/") { // /var/run leads there
 			t.Errorf("%s is not below %s", path, writable)
 		}

@@ -228,13 +228,22 @@ func complain(o daemon.PlaneOptions, which conf.DataPlane) {
 // dfs are the words for the don't-fragment mark.
 var dfs = map[string]userspace.DF{"clear": userspace.DFClear, "copy": userspace.DFCopy, "set": userspace.DFSet}
 
+// openUserspace opens our own stack in this process. What an ipsecd left in the
+// kernel would come before it, and goes.
 func openUserspace(o daemon.PlaneOptions) (dataplane.Backend, error) {
 	no4, no6 := families(o.Listen)
-	return userspace.New(userspace.Options{
+	b, err := userspace.New(userspace.Options{
 		EncapPort: o.EncapPort, Local: slices.Clone(o.Listen), NoIPv4: no4, NoIPv6: no6, Log: o.Log,
 		MTU: o.Tuning.MTU, OuterMTU: o.Tuning.OuterMTU, DF: dfs[o.Tuning.DF], NoClampMSS: o.Tuning.NoClampMSS,
 		NoTUNOffload: o.Tuning.NoOffload, NoUDPOffload: o.Tuning.NoOffload, Spread: o.Tuning.Spread,
 	})
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := xfrm.Clear(xfrm.DefaultJournal, o.Log); err != nil {
+		return nil, errors.Join(fmt.Errorf("what an ipsecd left in the kernel cannot be taken away, and it would have the traffic: %w", err), b.Close())
+	}
+	return b, nil
 }
 
 // families tells which have no address.

@@ -115,7 +115,7 @@ func missing(t *testing.T) {
 	left := s.gateway(t, s.Ragweed, file(east, blowfish+","+aes))
 	left.waits(t, `warning: connection tunnel has fewer suites: `+lacks)
 	left.waits(t, phase2Done+`.*AES \(GCM\)`)
-	there, back := s.pings(t, s.V4, quickest)
+	there, back := s.pings(t, s.V4, quickest, every)
 	(&row{}).count(t, there, back)
 	s.saw(t, lab.ESP, 80)
 	left.ends(t)

@@ -45,7 +45,7 @@ func killed(t *testing.T) {
 	east, west := twoKernels(t, s, tun, nil)
 	_, err := s.Dandelion.Ping(s.V4.Icy, 1, 15*time.Second) // who asks is lost
 	must(t, err)
-	there, back := s.pings(t, s.V4, tun)
+	there, back := s.pings(t, s.V4, tun, every)
 	must(t, there.AwaitAnswers(10, 10*time.Second))
 	tablesBefore := map[*gateway]tables{east: east.tables(t), west: west.tables(t)}
 	if n := len(tablesBefore[east].states); n != 3 {
@@ -123,7 +123,7 @@ func killedBehindNAT(t *testing.T) {
 	tun.Initiate = true
 	east, west := twoKernels(t, s, tun, nil)
 	east.waits(t, phase2Done)
-	there, back := s.pings(t, s.V4, tun)
+	there, back := s.pings(t, s.V4, tun, every)
 	must(t, there.AwaitAnswers(10, 10*time.Second))
 	for _, g := range []*gateway{east, west} {
 		before := g.tables(t)
@@ -145,7 +145,7 @@ func killedBehindNAT(t *testing.T) {
 		}
 	}
 	for _, g := range []*gateway{east, west} {
-		there, _ := s.pings(t, s.V4, tun)
+		there, _ := s.pings(t, s.V4, tun, every)
 		before, mark := g.tables(t), g.d.Log.Mark()
 		must(t, syscall.Kill(g.host.Find("ipsecd")[0], syscall.SIGKILL))
 		_, err := g.d.Log.WaitAfter(mark, `data plane: kernel.*the flows are in place`, 30*time.Second)
@@ -192,7 +192,7 @@ func flushed(t *testing.T) {
 	policies := len(east.tables(t).policies)
 
 	for range 2 {
-		there, back := s.pings(t, s.V4, tun)
+		there, back := s.pings(t, s.V4, tun, every)
 		mark := east.d.Log.Mark()
 		must(t, s.Ragweed.Do(func() error { return netlink.XfrmStateFlush(0) }))
 		_, err := east.d.Log.WaitAfter(mark, phase2Done, 30*time.Second)
@@ -210,7 +210,7 @@ func flushed(t *testing.T) {
 		mark = east.d.Log.Mark()
 		must(t, s.Ragweed.Do(func() error { return netlink.XfrmPolicyFlush() }))
 		lab.Eventually(t, 10*time.Second, "the policies are back", func() bool { return len(east.tables(t).policies) == policies })
-		there, back = s.pings(t, s.V4, tun)
+		there, back = s.pings(t, s.V4, tun, every)
 		for _, ping := range []*lab.Stream{there, back} {
 			must(t, ping.AwaitAnswers(20, 10*time.Second))
 			if n := ping.Stop(2 * time.Second); n.Lost() != 0 {
@@ -231,7 +231,7 @@ func flushed(t *testing.T) {
 	_, err := east.d.Log.WaitAfter(mark, phase2Done, 30*time.Second)
 	must(t, err)
 	lab.Eventually(t, 10*time.Second, "the policies are back", func() bool { return len(east.tables(t).policies) == policies })
-	there, back := s.pings(t, s.V4, tun)
+	there, back := s.pings(t, s.V4, tun, every)
 	for _, ping := range []*lab.Stream{there, back} {
 		must(t, ping.AwaitAnswers(20, 10*time.Second))
 		if n := ping.Stop(2 * time.Second); n.Lost() != 0 {

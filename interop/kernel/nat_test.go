@@ -19,7 +19,7 @@ func remapped(t *testing.T) {
 	tun.Initiate = true
 	east, west := twoKernels(t, s, tun, nil)
 	east.waits(t, phase2Done)
-	there, back := s.pings(t, s.V4, tun)
+	there, back := s.pings(t, s.V4, tun, every)
 	must(t, there.AwaitAnswers(20, 10*time.Second))
 	before, marks := west.tables(t), [...]int{east.d.Log.Mark(), west.d.Log.Mark()}
 	must(t, s.NAT.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }))

@@ -79,7 +79,7 @@ func throughInterface(t *testing.T) {
 		conf := strings.Replace(g.tun.IsakmpdConf(), "Remote-ID= net-remote\n", "Remote-ID= net-remote\nXFRM-interface= 7\n", 1)
 		gateways = append(gateways, s.gateway(t, g.host, conf))
 	}
-	there, back := s.pings(t, s.V4, tun) // the first asks for the tunnel
+	there, back := s.pings(t, s.V4, tun, every) // the first asks for the tunnel
 	for _, ping := range []*lab.Stream{there, back} {
 		must(t, ping.AwaitAnswers(20, 10*time.Second))
 		if n := ping.Stop(2 * time.Second); n.Lost() != 0 {
@@ -116,7 +116,7 @@ func marked(t *testing.T) {
 	east, west := twoKernels(t, s, quickest, general("Data-plane-options= mark=0x2a"))
 	_, err = s.Dandelion.Ping(s.V4.Icy, 1, 15*time.Second)
 	must(t, err)
-	there, back := s.pings(t, s.V4, quickest)
+	there, back := s.pings(t, s.V4, quickest, every)
 	at := netip.AddrPortFrom(s.V4.Icy, 7777)
 	echo, err := s.Icy.Echo(at)
 	must(t, err)

@@ -56,7 +56,7 @@ func (r *row) tryPair(t *testing.T) {
 	left := s.gateway(t, s.Ragweed, ragweed.IsakmpdConf())
 	left.waits(t, phase2Done)
 	right.waits(t, phase2Done)
-	there, back := s.pings(t, a, r.tunnel)
+	there, back := s.pings(t, a, r.tunnel, r.pace())
 	if r.rekey {
 		for _, line := range []string{phase2Again, phase1Again, phase2Again} {
 			_, err := left.d.Log.WaitAfter(left.d.Log.Mark(), line, 30*time.Second)

@@ -111,6 +111,15 @@ func show(t *testing.T, peer string, rows []*row) {
 // more than some hundred packets a second through five hosts.
 const every = 50 * time.Millisecond
 
+// pace is how often a row's pings are sent: those that last until both phases are
+// renewed, less often.
+func (r *row) pace() time.Duration {
+	if r.rekey {
+		return 2 * every
+	}
+	return every
+}
+
 func (r *row) try(t *testing.T, k kind) {
 	s := newSite(t, lab.HowToOptions{NAT: r.nat, NewPorts: r.nat}, r.clear)
 	a := s.V4
@@ -137,7 +146,7 @@ func (r *row) try(t *testing.T, k kind) {
 	g.waits(t, phase2Done)
 	must(t, other.Ready(15*time.Second))
 
-	there, back := s.pings(t, a, tun)
+	there, back := s.pings(t, a, tun, r.pace())
 	if r.rekey {
 		k.renew(t, g.d, other, there)
 	}
@@ -151,7 +160,7 @@ func (r *row) try(t *testing.T, k kind) {
 }
 
 // pings starts pings both ways through a tunnel that is up.
-func (s *site) pings(t *testing.T, a lab.Addrs, tun interop.Tunnel) (there, back *lab.Stream) {
+func (s *site) pings(t *testing.T, a lab.Addrs, tun interop.Tunnel, every time.Duration) (there, back *lab.Stream) {
 	t.Helper()
 	left, right, toLeft, toRight := s.Dandelion, s.Icy, a.Dandelion, a.Icy
 	if tun.Mode != nil && tun.Mode.Hosts {

@@ -63,6 +63,11 @@ import (
 // DefaultEncapPort is the UDP port of ESP in UDP (RFC 3948).
 const DefaultEncapPort = 4500
 
+// DefaultJournal is the journal of the host's IPsec. It is in a folder of root's:
+// what is in it becomes policies of the kernel, so that whoever is the same
+// unprivileged user must not write it.
+const DefaultJournal = "/var/run/ipsecd.journal"
+
 // Options says how the plane is made. The zero value is good for a gateway that
 // listens on all its addresses and forgets, when it ends, what it left in the
 // kernel.
