@@ -108,6 +108,11 @@ func killed(t *testing.T) {
 		t.Errorf("after a renewal: %v", n)
 	}
 	lab.Eventually(t, 50*time.Second, "the old SAs are gone", func() bool { return len(east.tables(t).states) == 3 })
+	for _, g := range []*gateway{east, west} {
+		if l := linesAfter(g.d, 0, `INITIAL-CONTACT`); len(l) != 0 {
+			t.Errorf("%s after a renewal: %q", g.host, l)
+		}
+	}
 	s.saw(t, lab.ESP, 100)
 	east.ends(t)
 	west.ends(t)
