@@ -214,7 +214,9 @@ func flushed(t *testing.T) {
 		// Without policies packets do leave in clear; so none is sent.
 		mark = east.d.Log.Mark()
 		must(t, s.Ragweed.Do(func() error { return netlink.XfrmPolicyFlush() }))
+		began := time.Now()
 		lab.Eventually(t, 10*time.Second, "the policies are back", func() bool { return len(east.tables(t).policies) == policies })
+		t.Logf("the policies were flushed, and back within %v of the guest's time", time.Since(began).Round(time.Millisecond))
 		there, back = s.pings(t, s.V4, tun, every)
 		for _, ping := range []*lab.Stream{there, back} {
 			must(t, ping.AwaitAnswers(20, 10*time.Second))
