@@ -162,6 +162,33 @@ func TestWhatIsOddAboutThePolicyIsSaid(t *testing.T) {
 	})
 }
 
+// A connection for one port is put to the policy with that port.
+func TestThePolicySeesPorts(t *testing.T) {
+	ports := func(s side, local, remote string) string {
+		return strings.NewReplacer("[here]\n", "[here]\nProtocol= tcp\n"+local, "[there]\n", "[there]\nProtocol= tcp\n"+remote).Replace(s.conf())
+	}
+	for port, in := range map[string]bool{"9100": true, "80": false} {
+		synctest.Test(t, func(t *testing.T) {
+			hub := netio.NewHub()
+			h := newFakeHost(hub, east.own)
+			h.put(policyPath, withKey(`local_filter_proto == "tcp" && local_filter_port == "`+port+`" && remote_filter_port == "0"`))
+			passive := east
+			passive.list = "Passive-connections"
+			a := run(t, h, ports(passive, "Port= 9100\n", ""), func(o *Options) { o.NoPolicy = false })
+			active := west
+			active.list = "Connections"
+			b := run(t, newFakeHost(hub, west.own), ports(active, "", "Port= 9100\n"))
+			if in {
+				a.log.await(t, "phase 2 (quick mode) done for connection tunnel", 1)
+			} else {
+				a.log.await(t, `local_filter_port == "80" is false: local_filter_port is "9100"`, 1)
+			}
+			b.end(t)
+			a.end(t)
+		})
+	}
+}
+
 // signed is a credential with the signature of a new key.
 func signed(t *testing.T, licensee string) (authorizer, text string) {
 	t.Helper()
