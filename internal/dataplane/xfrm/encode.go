@@ -129,7 +129,9 @@ func encapOf(sa *ipsec.SA) *wire.Encap {
 	return e
 }
 
-// limits: the kernel counts whole seconds.
+// limits: the kernel counts whole seconds, and from the beginning of the one in
+// which an SA was added. No SA is to end before its time, while it is in use and
+// its successor is not there yet: the hard limit is a second later.
 func limits(sa *ipsec.SA) wire.Limits {
 	l := wire.NoLimits()
 	if sa.Soft.Bytes > 0 {
@@ -139,8 +141,8 @@ func limits(sa *ipsec.SA) wire.Limits {
 		l.HardBytes = sa.Hard.Bytes
 	}
 	l.SoftAddSeconds, l.HardAddSeconds = seconds(sa.Soft.Time), seconds(sa.Hard.Time)
-	if sa.Soft.Time > 0 && sa.Soft.Time < sa.Hard.Time && l.SoftAddSeconds == l.HardAddSeconds {
-		l.HardAddSeconds++ // else the hard limit is looked at first, and the soft one never
+	if sa.Hard.Time > 0 {
+		l.HardAddSeconds++
 	}
 	if sa.ID.Dir == ipsec.Out && !sa.ESN && sa.ID.Proto != ipsec.ProtoIPComp {
 		l.SoftPackets = softSequence
