@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -161,6 +162,13 @@ func (c *counting) Totals(context.Context) (dataplane.Totals, error) {
 	return dataplane.Totals{}, nil
 }
 
+// count is how often Totals and Dump were asked.
+func (c *counting) count() (totals, dumps int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.totals, c.dumps
+}
+
 // Who asks and asks and reads nothing is answered maxRequests times, and then not
 // listened to.
 func TestUnreadAnswersAreBounded(t *testing.T) {
@@ -170,7 +178,7 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 		defer conn.Close()
 		good := r.client(AllEvents)
 		defer good.Close()
-		said := 0
+		var said atomic.Int64
 		f, err := frame(&request{ID: 2, Op: opTotals})
 		must(t, err)
 		go func() {
@@ -178,12 +186,12 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 				if _, err := conn.Write(f); err != nil {
 					return
 				}
-				said++
+				said.Add(1)
 			}
 		}()
 		synctest.Wait()
-		if b.totals != maxRequests || said != maxRequests+1 {
-			t.Errorf("%d requests were carried out and %d read, want %d and one more", b.totals, said, maxRequests)
+		if done, _ := b.count(); done != maxRequests || said.Load() != maxRequests+1 {
+			t.Errorf("%d requests were carried out and %d read, want %d and one more", done, said.Load(), maxRequests)
 		}
 		must(t, good.AddSA(t.Context(), someSA(1)))
 		pass(writeTime)
@@ -403,8 +411,8 @@ func TestDumpsThatAreNotRead(t *testing.T) {
 			say(t, c, &request{ID: 2, Op: opDump, Query: &dataplane.Query{}})
 		}
 		synctest.Wait()
-		if b.dumps != maxDumps {
-			t.Errorf("%d dumps at the same time, want %d", b.dumps, maxDumps)
+		if _, n := b.count(); n != maxDumps {
+			t.Errorf("%d dumps at the same time, want %d", n, maxDumps)
 		}
 		root := r.client(NoEvents)
 		defer root.Close()
