@@ -8,7 +8,7 @@ import (
 const (
 	maxString = 1 << 16 // bytes of a string that an expression builds
 	maxWork   = 1 << 20 // of one assertion: nodes, bytes of strings, steps of regular expressions
-	maxTotal  = 1 << 23 // of all credentials of a query
+	maxTotal  = 1 << 20 // of all credentials of a query
 )
 
 // machine evaluates the expressions of one assertion for one query.
