@@ -15,6 +15,7 @@ func TestAttributes(t *testing.T) {
 		`a = "1" a = "2"`:               {"a": "2"},
 		"a # is\n = # this\n \"\\\"\"":  {"a": `"`},
 		`9lives = "x"`:                  {"9lives": "x"},
+		"a = b # c\nd=\ne\nf = 10":      {"a": "b", "d": "e", "f": "10"},
 	} {
 		got := map[string]string{}
 		if err := readAttributes("f", in, got); err != nil || !maps.Equal(got, want) {
@@ -26,7 +27,9 @@ func TestAttributes(t *testing.T) {
 		"\na \"1\"":    `f:2: an = is wanted`,
 		`= "1"`:        "f:1: an attribute is written",
 		`"a" = "1"`:    "f:1: an attribute is written",
-		`a = 1`:        "f:1: a string in quotes is wanted here",
+		`a = 1 2`:      "f:1: a string in quotes is wanted here",
+		`a = 1"2"`:     "f:1: a string in quotes is wanted here",
+		`a = b = "1"`:  "f:1: a string in quotes is wanted here",
 		"a = \"1\nb\"": "f:1: the string does not end in its line",
 		`a =`:          "f:1: a string in quotes",
 	} {
