@@ -45,6 +45,7 @@ type Assertion struct {
 	conditions []*clause
 	nodes      int  // of all expressions
 	patterns   int  // size of all constant regular expressions
+	joined     int  // bytes of all principals that are concatenations of constants
 	groups     bool // something refers to _0, _1 and so on, or may
 	signature  string
 }

@@ -2,6 +2,7 @@ package keynote
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -60,7 +61,8 @@ type Reason struct {
 	// Failures are the tests that were false, the nearest first; of
 	// ReasonConditions.
 	Failures []Failure
-	// Missing are the licensees that do not ask; of ReasonLicensees.
+	// Missing are the licensees that do not ask; of ReasonLicensees. When there
+	// are many, the last one says how many.
 	Missing []string
 }
 
@@ -96,6 +98,7 @@ const (
 	maxFailures = 16
 	maxOperands = 8
 	maxTrusted  = 5
+	maxMissing  = 8
 	maxLooks    = 64  // at operands, the same one more than once included
 	maxExcerpt  = 200 // bytes of a test that are shown
 )
@@ -276,15 +279,30 @@ func (r *run) reason(n int32) (w Reason, ok bool) {
 	w.Value = r.result(v)
 	if !r.done[n] {
 		w.Kind = ReasonLicensees
-		for i, id := range r.licensees(n) {
-			if r.has[id] == 0 {
-				w.Missing = append(w.Missing, r.showLeaf(a.Assertion, i))
-			}
-		}
+		w.Missing = r.missing(n)
 		return w, true
 	}
 	w.Failures = r.why(a.Assertion)
 	return w, v < r.top
+}
+
+// missing are the licensees of assertion n that do not ask, the first few by name.
+func (r *run) missing(n int32) []string {
+	var names []string
+	more := 0
+	for i, id := range r.licensees(n) {
+		switch {
+		case r.has[id] != 0:
+		case len(names) == maxMissing:
+			more++
+		default:
+			names = append(names, r.showLeaf(r.x.assertion(n).Assertion, i))
+		}
+	}
+	if more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return names
 }
 
 // showLeaf is licensee number i of a for the reader.

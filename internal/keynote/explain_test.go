@@ -120,3 +120,13 @@ func TestFailures(t *testing.T) {
 		}
 	}
 }
+
+// TestManyMissing: what is logged about one refusal is short, however many
+// licensees an assertion names.
+func TestManyMissing(t *testing.T) {
+	s := load(t, "Authorizer: \"POLICY\"\nLicensees: \"DN:/CN=gw\""+strings.Repeat(" && \"DN:/CN=x\"", 3000)+"\n")
+	got := explain(t, s, nil, "DN:/CN=gw").Brief()
+	if len(got) != 2 || !strings.HasSuffix(got[1], ", DN:/CN=x, 2992 more") {
+		t.Error(got)
+	}
+}

@@ -1,6 +1,9 @@
 package keynote
 
-import "regexp"
+import (
+	"regexp"
+	"strings"
+)
 
 // kind is the type of an expression. Every expression has one that is known
 // when it is parsed.
@@ -81,14 +84,15 @@ func (e *expr) constant() (value string, ok bool) {
 	case opLiteral:
 		return e.text, true
 	case opConcat:
+		var b strings.Builder
 		for _, k := range e.kids {
 			v, ok := k.constant()
-			if !ok || len(value)+len(v) > maxString {
+			if !ok || b.Len()+len(v) > maxString {
 				return "", false
 			}
-			value += v
+			b.WriteString(v)
 		}
-		return value, true
+		return b.String(), true
 	}
 	return "", false
 }

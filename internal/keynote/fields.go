@@ -104,6 +104,12 @@ func (p *parser) principal() *expr {
 	if !p.broken && e.kind != kindString {
 		p.fail(e.at, "write it in quotes", "a principal is a string, this is %s", e.kind)
 	}
+	if e.op == opConcat && e.fixed() {
+		v, ok := e.constant()
+		if p.b.a.joined += len(v); !ok || p.b.a.joined > maxString {
+			p.fail(e.at, "", "the principals that are put together with dots have more than %d bytes in this assertion", maxString)
+		}
+	}
 	return e
 }
 

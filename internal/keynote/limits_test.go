@@ -120,6 +120,64 @@ func TestPolicyMayWorkLonger(t *testing.T) {
 	}
 }
 
+// decoder counts how often a principal is decoded, and how long they are together.
+type decoder struct {
+	exampleKeys
+	calls, bytes int
+}
+
+func (d *decoder) Canonical(p string) (string, error) {
+	d.calls++
+	d.bytes += len(p)
+	return p, nil
+}
+
+// TestPrincipalsAreBounded: a short text can name long principals, many times.
+func TestPrincipalsAreBounded(t *testing.T) {
+	long := "Authorizer: \"a\"\nLocal-Constants: k = \"binary-hex:" + strings.Repeat("ab", 10000) + "\"\nLicensees: \"x\""
+	const end = "\nSignature: \"s:1\"\n"
+	for _, x := range []struct {
+		name, licensees string
+		bytes           int // decoded while all is read and asked
+	}{
+		{"one name often", strings.Repeat("||k", 3000), 30 << 10},
+		{"by a name that is calculated", strings.Repeat("||$(\"k\".u)", 3000), 1200 << 10},
+		{"with a value", strings.Repeat("||k.u", 3000), 1200 << 10},
+	} {
+		d := &decoder{}
+		as, l := keynote.Parse("p", []byte(long+x.licensees+end), keynote.Credential)
+		s, bad := keynote.NewSet(d, as)
+		if len(s.Assertions()) != 1 {
+			t.Fatal(l, bad)
+		}
+		if _, err := s.Query(&keynote.Query{Requesters: []string{"x"}}); err != nil {
+			t.Fatal(err)
+		}
+		if d.bytes > x.bytes {
+			t.Errorf("%s: %d bytes are decoded in %d calls", x.name, d.bytes, d.calls)
+		}
+	}
+	as, l := keynote.Parse("p", []byte(long+strings.Repeat("||k.\"1\"", 10)+end), keynote.Credential)
+	if len(as) > 0 || !strings.Contains(l.String(), "put together with dots") {
+		t.Error(l)
+	}
+}
+
+// TestPatternsOfCredentials are compiled by the queries that need them, and those
+// pay for it.
+func TestPatternsOfCredentials(t *testing.T) {
+	text := "Authorizer: \"a\"\nLicensees: \"x\"\nConditions: " +
+		strings.Repeat("a ~= \"(x{100}){9}\" || ", 200) + "a ~= \"^y(.)\" && _1 == \"z\";\nSignature: \"s:1\"\n"
+	s := load(t, "Authorizer: \"POLICY\"\nLicensees: \"a\"\n", text)
+	if got := ask(t, s, "x", map[string]string{"a": "yz"}); got != "false" {
+		t.Error("a credential may compile without end")
+	}
+	s = load(t, "Authorizer: \"POLICY\"\nLicensees: \"a\"\n", strings.Replace(text, strings.Repeat("a ~= \"(x{100}){9}\" || ", 198), "", 1))
+	if got := ask(t, s, "x", map[string]string{"a": "yz"}); got != "true" {
+		t.Error("a credential may not compile anything")
+	}
+}
+
 // TestLongChainsAndWideExpressions take time in proportion to their size: were
 // it the square, this test would not end.
 func TestLongChainsAndWideExpressions(t *testing.T) {

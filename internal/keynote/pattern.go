@@ -6,9 +6,13 @@ func itoa(n int) string { return strconv.Itoa(n) }
 
 // pattern compiles the right side of ~= when it is a constant. One that is
 // invalid makes the test false and no more than that (RFC 2704 section 5.3.4).
+//
+// Those of credentials are compiled when a query needs them, which it pays for:
+// a few bytes of a peer's text can be a large program, and what a peer sends is
+// kept.
 func (p *parser) pattern(e *expr) {
 	text, ok := e.kids[1].constant()
-	if !ok {
+	if !ok || p.b.a.source == Credential {
 		return
 	}
 	e.match = compile(text)

@@ -149,7 +149,7 @@ func (r *run) resolve(own *index, n int32) {
 	resolve := func(e *expr) int32 {
 		r.m.enter(a.Assertion)
 		name := r.m.str(e)
-		if r.m.err != nil {
+		if !r.m.step(len(name)) { // a name that is a key is decoded
 			name = malformed
 		} else {
 			name = r.s.canonical(name)

@@ -30,6 +30,7 @@ type Set struct {
 type index struct {
 	below      *index
 	ids        map[string]int32 // of principals by canonical name
+	spelled    map[string]int32 // the same as they are written, while the index is filled
 	names      []string         // canonical, by id
 	as         []*placed
 	firstName  int32
@@ -65,7 +66,7 @@ const policyID int32 = 0
 // are left out and remarked upon, whatever their source.
 func NewSet(keys Keys, as []*Assertion) (*Set, diag.List) {
 	s := &Set{keys: keys, base: newIndex(nil)}
-	l := s.fill(s.base, as)
+	l := s.fill(s.base, nil, as)
 	s.base.reach()
 	return s, l
 }
@@ -74,12 +75,11 @@ func NewSet(keys Keys, as []*Assertion) (*Set, diag.List) {
 // costs what they cost, whatever s holds.
 func (s *Set) With(as []*Assertion) (*Set, diag.List) {
 	n := &Set{keys: s.keys, base: s.base, over: newIndex(s.base)}
+	var before []*placed // their signatures held
 	if s.over != nil {
-		for _, p := range s.over.as { // their signatures held
-			n.place(n.over, p.Assertion)
-		}
+		before = s.over.as
 	}
-	l := n.fill(n.over, as)
+	l := n.fill(n.over, before, as)
 	n.over.reach()
 	return n, l
 }
@@ -162,7 +162,24 @@ func (s *Set) canonical(principal string) string {
 	return name
 }
 
-func (s *Set) fill(x *index, as []*Assertion) diag.List {
+// number is the number of a principal as it is written. A long key that is written
+// often is read once.
+func (s *Set) number(x *index, principal string) int32 {
+	id, ok := x.spelled[principal]
+	if !ok {
+		id = x.id(s.canonical(principal))
+		x.spelled[principal] = id
+	}
+	return id
+}
+
+// fill adds assertions to an index: those of another index, and new ones.
+func (s *Set) fill(x *index, known []*placed, as []*Assertion) diag.List {
+	x.spelled = map[string]int32{}
+	defer func() { x.spelled = nil }()
+	for _, p := range known {
+		s.place(x, p.Assertion)
+	}
 	var l diag.List
 	for _, a := range as {
 		if d := s.check(a); d != nil {
@@ -212,7 +229,7 @@ func (s *Set) place(x *index, a *Assertion) {
 	}
 	varies := true
 	if by, ok := a.authorizer.constant(); ok {
-		p.authorizer = x.id(s.canonical(by))
+		p.authorizer = s.number(x, by)
 		x.authored[p.authorizer] = append(x.authored[p.authorizer], n)
 		varies = false
 	}
@@ -222,7 +239,7 @@ func (s *Set) place(x *index, a *Assertion) {
 	for _, f := range a.leaves {
 		who := unknown
 		if name, ok := f.e.constant(); ok {
-			who = x.id(s.canonical(name))
+			who = s.number(x, name)
 			x.licensed[who] = append(x.licensed[who], p.spot(n, f.gate))
 		} else {
 			varies = true

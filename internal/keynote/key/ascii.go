@@ -16,18 +16,22 @@ const (
 	base64
 )
 
+const blanks = " \t\r\n\v\f"
+
 // decode takes the text after a name's colon. White space is of no meaning in it:
 // keys are long, and what wraps them does not always know KeyNote's strings.
 func (a ascii) decode(name, text string) ([]byte, error) {
 	if len(text) > MaxText {
 		return nil, fmt.Errorf("%s is followed by %d characters; %d are the most that any key or signature needs", name, len(text), MaxText)
 	}
-	text = strings.Map(func(r rune) rune {
-		if strings.ContainsRune(" \t\r\n\v\f", r) {
-			return -1
-		}
-		return r
-	}, text)
+	if strings.ContainsAny(text, blanks) {
+		text = strings.Map(func(r rune) rune {
+			if strings.ContainsRune(blanks, r) {
+				return -1
+			}
+			return r
+		}, text)
+	}
 	if a == base64 {
 		return decodeBase64(name, text)
 	}
