@@ -288,9 +288,11 @@ func (p *Plane) resyncPolicies() error {
 	for _, g := range p.book.groups {
 		for dir, has := range g.has {
 			if has != nil && !present[has.Index] {
-				errs = append(errs, p.putBack(g, wire.Dir(dir)))
+				delete(p.book.policies, has.Index)
+				g.has[dir] = nil
 			}
 		}
+		errs = append(errs, p.refreshGroup(g))
 	}
 	return errors.Join(errs...)
 }

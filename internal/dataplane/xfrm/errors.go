@@ -19,7 +19,8 @@ var reasons = []struct {
 }{
 	{unix.EPERM, "the kernel wants CAP_NET_ADMIN for this: run as root", nil},
 	{unix.EACCES, "the kernel wants CAP_NET_ADMIN for this: run as root", nil},
-	{unix.EEXIST, "the kernel has one of that name already; if it is not ours, 'ip xfrm state' and 'ip xfrm policy' show whose", dataplane.ErrExists},
+	// What we have ourselves is known before the kernel is asked.
+	{unix.EEXIST, "another program has one of that name in the kernel, which keeps one: 'ip xfrm state' and 'ip xfrm policy' show it, and it has to go first", nil},
 	{unix.ESRCH, "the kernel has none of that name", dataplane.ErrNoSA},
 	{unix.ENOENT, "the kernel has none of that name", nil},
 	{unix.EPROTONOSUPPORT, "the kernel does not do this protocol or mode", dataplane.ErrUnsupported},

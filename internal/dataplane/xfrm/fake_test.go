@@ -1,6 +1,8 @@
 package xfrm
 
 import (
+	"bytes"
+	"encoding/binary"
 	"net/netip"
 	"os"
 	"slices"
@@ -154,8 +156,9 @@ func (k *fake) as(pid uint32, t wire.Type, data []byte) error {
 		if i < 0 {
 			return unix.ENOENT
 		}
+		gone := k.policies[i]
 		k.policies = slices.Delete(k.policies, i, i+1)
-		k.tell(wire.GroupPolicy, pid, t, data)
+		k.tell(wire.GroupPolicy, pid, t, appendGone(data, gone))
 	case wire.FlushSA:
 		clear(k.sas)
 		k.tell(wire.GroupSA, pid, t, data)
@@ -166,6 +169,15 @@ func (k *fake) as(pid uint32, t wire.Type, data []byte) error {
 		return unix.EINVAL
 	}
 	return nil
+}
+
+// appendGone appends, to the name of a policy, what the kernel tells of it when it
+// is deleted: an attribute of a policy without its own attributes.
+func appendGone(name []byte, w *wire.Policy) []byte {
+	const attrPolicy, policySize = 7, 168
+	b := binary.NativeEndian.AppendUint16(bytes.Clone(name), 4+policySize)
+	b = binary.NativeEndian.AppendUint16(b, attrPolicy)
+	return append(b, w.Append(nil)[:policySize]...)
 }
 
 func (k *fake) putSA(pid uint32, t wire.Type, data []byte) error {

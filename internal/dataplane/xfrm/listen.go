@@ -143,7 +143,7 @@ func (p *Plane) mapped(m *wire.Mapping) {
 
 // elsewhere: another program changed the tables. An SA of ours that it deleted
 // has ended; a policy of ours that it deleted is put back, or packets would go
-// in clear.
+// in clear. The error is that m makes no sense.
 func (p *Plane) elsewhere(m *message) error {
 	switch m.typ {
 	case wire.DelSA:
@@ -161,9 +161,9 @@ func (p *Plane) elsewhere(m *message) error {
 			return nil
 		}
 		p.log.Warn("another program flushed the kernel's tables: policies of ours are put back, SAs of ours have ended", "what", m.typ)
-		err := p.resync()
+		p.complain("putting back what another program flushed", p.resync())
 		p.events.Post(dataplane.Lost{})
-		return err
+		return nil
 	case wire.DelPolicy:
 		id, gone, err := wire.ParseDelPolicy(m.data)
 		if err != nil {
@@ -173,12 +173,13 @@ func (p *Plane) elsewhere(m *message) error {
 		if gone != nil {
 			index = gone.Index
 		}
-		g := p.book.policies[index]
-		if g == nil {
-			return nil
+		if g := p.book.policies[index]; g != nil {
+			p.log.Warn("another program deleted a policy of ours: it is put back", "policy", id.Dir, "selector", g.key.sel)
+			p.complain("putting back a policy", p.putBack(g, id.Dir))
+		} else if gone != nil { // it may have been in the place of ours
+			p.complain("putting back a policy", p.refreshGroup(p.book.groups[p.groupOf(gone)]))
 		}
-		p.log.Warn("another program deleted a policy of ours: it is put back", "policy", id.Dir, "selector", g.key.sel)
-		return p.putBack(g, id.Dir)
+		return nil
 	}
 	w, err := wire.ParsePolicy(m.data)
 	if err != nil {
@@ -204,5 +205,5 @@ func (p *Plane) putBack(g *group, dir wire.Dir) error {
 	}
 	delete(p.book.policies, g.has[dir].Index)
 	g.has[dir] = nil
-	return p.refresh([]*group{g}, false)
+	return p.refreshGroup(g)
 }

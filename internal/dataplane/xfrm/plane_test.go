@@ -100,7 +100,7 @@ func TestRefusalsAreSentences(t *testing.T) {
 		says  []string
 		do    func(p *Plane) error
 	}{
-		{wire.NewSA, unix.EEXIST, dataplane.ErrExists, []string{"192.0.2.1/00001001", "one of that name already", "ip xfrm state"}, func(p *Plane) error {
+		{wire.NewSA, unix.EEXIST, unix.EEXIST, []string{"192.0.2.1/00001001", "another program has one of that name", "ip xfrm state"}, func(p *Plane) error {
 			return p.AddSA(ctx, espIn("c", 0x1001))
 		}},
 		{wire.NewSA, unix.EPROTONOSUPPORT, dataplane.ErrUnsupported, []string{"protocol or mode", "esp4", "gcm"}, func(p *Plane) error {
@@ -110,7 +110,7 @@ func TestRefusalsAreSentences(t *testing.T) {
 			return p.AddSA(ctx, espIn("c", 0x1001))
 		}},
 		{wire.NewSA, unix.EPERM, unix.EPERM, []string{"CAP_NET_ADMIN", "root"}, func(p *Plane) error { return p.AddSA(ctx, espIn("c", 0x1001)) }},
-		{wire.NewPolicy, unix.EEXIST, dataplane.ErrExists, []string{"10.1.0.0/24 -> 10.2.0.0/24", `"c/out"`, "ip xfrm policy"}, func(p *Plane) error {
+		{wire.NewPolicy, unix.EEXIST, unix.EEXIST, []string{"10.1.0.0/24 -> 10.2.0.0/24", `"c/out"`, "another program has", "ip xfrm policy"}, func(p *Plane) error {
 			return p.ApplyFlows(ctx, tunnel("c", netA, netB, ipsec.FlowRequire))
 		}},
 		{wire.AllocSPI, unix.ENOMEM, unix.ENOMEM, []string{"an SPI for esp", "memory"}, func(p *Plane) error {
@@ -235,7 +235,7 @@ func TestOthersSelector(t *testing.T) {
 	theirs := wire.Policy{Sel: selectorOf(&ipsec.Selector{Src: netA, Dst: netB}), Limits: wire.NoLimits(), Dir: wire.DirOut, Priority: 1, Action: wire.Block}
 	must(t, k.as(othersPID, wire.NewPolicy, theirs.Append(nil)))
 	err := p.ApplyFlows(ctx, tunnel("c", netA, netB, ipsec.FlowRequire))
-	if !errors.Is(err, dataplane.ErrExists) {
+	if !errors.Is(err, unix.EEXIST) {
 		t.Errorf("%v, want that it is there already", err)
 	}
 	must(t, p.Flush(ctx, ipsec.OwnerAny))
@@ -270,6 +270,46 @@ func TestOthersMeddle(t *testing.T) {
 	}
 	if st, err := p.Dump(ctx, dataplane.Query{}); err != nil || len(st.SAs) != 0 || len(st.Flows) != 2 {
 		t.Errorf("%d SAs, %d flows, %v", len(st.SAs), len(st.Flows), err)
+	}
+}
+
+// TestOthersInOurPlace: another program deletes a policy of ours and puts its own
+// there. That is said as what it is, and ours is back as soon as there is room.
+func TestOthersInOurPlace(t *testing.T) {
+	k := newFake()
+	p, log := keeping(t, k, "")
+	must(t, p.ApplyFlows(ctx, tunnel("c", netA, netB, ipsec.FlowRequire)))
+	theirs := wire.Policy{Sel: selectorOf(&ipsec.Selector{Src: netA, Dst: netB}), Limits: wire.NoLimits(), Dir: wire.DirOut}
+	usurp := func() *wire.Policy {
+		t.Helper()
+		p.mu.Lock() // nothing is heard until both have happened
+		defer p.mu.Unlock()
+		w := k.policy(wire.DirOut, "10.2.0.0/24")
+		must(t, k.as(othersPID, wire.DelPolicy, (&wire.PolicyID{Sel: w.Sel, Index: w.Index, Dir: w.Dir}).Append(nil)))
+		must(t, k.as(othersPID, wire.NewPolicy, theirs.Append(nil)))
+		return k.policy(wire.DirOut, "10.2.0.0/24")
+	}
+	lacks := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.book.groups[p.groupOf(&theirs)].has[wire.DirOut] == nil
+	}
+	ours := func() bool { w := k.policy(wire.DirOut, "10.2.0.0/24"); return w != nil && ourIndex(w.Index) }
+	for _, leave := range []func(w *wire.Policy){
+		func(w *wire.Policy) {
+			must(t, k.as(othersPID, wire.DelPolicy, (&wire.PolicyID{Sel: w.Sel, Index: w.Index, Dir: w.Dir}).Append(nil)))
+		},
+		func(*wire.Policy) { must(t, k.as(othersPID, wire.FlushPolicy, nil)) },
+	} {
+		w := usurp()
+		eventually(t, "that the place is found taken", lacks)
+		leave(w)
+		eventually(t, "that ours is back", ours)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if said := log.String(); !strings.Contains(said, "putting back a policy") || !strings.Contains(said, "another program has") || strings.Contains(said, "makes no sense") {
+		t.Error(said)
 	}
 }
 

@@ -192,9 +192,17 @@ func (p *Plane) refreshFlows(flows []*flowEntry) error {
 	return errors.Join(errs...)
 }
 
+// refreshGroup is refresh for one; nil: there is none.
+func (p *Plane) refreshGroup(g *group) error {
+	if g == nil {
+		return nil
+	}
+	return p.refresh([]*group{g}, false)
+}
+
 func (p *Plane) refreshAll() error {
 	for _, g := range p.book.groups {
-		if err := p.refresh([]*group{g}, false); err != nil {
+		if err := p.refreshGroup(g); err != nil {
 			return err
 		}
 	}
