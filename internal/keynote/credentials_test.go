@@ -101,7 +101,8 @@ func TestOnlyWhatHoldsCounts(t *testing.T) {
 		{"by a constant that is POLICY", sign(t, "Local-Constants: who = \"POLICY\"\nAuthorizer: who\n"), keynote.Credential, 0, "false"},
 		{"by a sum that is POLICY", sign(t, "Authorizer: \"POL\" . \"ICY\"\n"), keynote.Credential, 0, "false"},
 		{"by an attribute, made here", "Authorizer: who\n", keynote.Pseudo, 0, "false"},
-		{"something behind it", good + "Conditions: true;\n", keynote.Credential, 0, "false"},
+		{"something behind it", good + "Conditions: true;\n", keynote.Credential, 1, "true"},
+		{"something behind it that is signed too", good + good, keynote.Credential, 1, "true"},
 		{"one of two", good + "\n" + unsigned, keynote.Credential, 1, "true"},
 	} {
 		ps, l := keynote.Parse("policy", []byte(policy), keynote.Policy)

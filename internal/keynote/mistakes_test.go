@@ -41,7 +41,8 @@ func TestMistakes(t *testing.T) {
 		{policy + "KeyNote-Version: 2\n", "p:2:1: warning: KeyNote-Version is not the first field (RFC 2704 section 4.1) | move it to the top"},
 		{"KeyNote-Version: 3\n" + policy, "p:1:18: error: this is written for version 3 of KeyNote; there is only version 2 | write KeyNote-Version: 2"},
 		{"KeyNote-Version:\n" + policy, "p:1:1: error: the version is a number, not the end of the field | write KeyNote-Version: 2"},
-		{policy + "Signature: \"sig:1\"\nComment: x\n", "p:3:1: error: the field Comment stands behind the signature, which does not cover it | move it above the signature and sign anew"},
+		{policy + "Signature: \"sig:1\"\nComment: x\n", "p:3:1: warning: this line and those after it stand behind the signature and do not count | write a blank line before it if it begins another assertion; what is to be signed belongs above the signature"},
+		{policy + "Signature: \"sig:1\"\n# so far\nAuthorizer: \"DN:a\"\nfree text\n\n" + policy, "p:4:1: warning: this line and those after it stand behind the signature and do not count | write a blank line before it if it begins another assertion; what is to be signed belongs above the signature"},
 		{policy + "Signature: \"nothing\"\n", `p:2:12: error: the signature is no string of the form algorithm:bits | it looks like "sig-rsa-sha1-base64:..."`},
 		{policy + "Licensees:\n", "p:2:1: warning: there are no licensees, so this assertion authorizes nobody | name somebody, or remove the field to let everybody in"},
 		{policy + "Conditions:\n", "p:2:1: warning: there are no conditions, so this assertion authorizes nothing | write a test, or remove the field to allow everything"},
@@ -114,6 +115,12 @@ func TestNothingShowsAPassphrase(t *testing.T) {
 		"Authorizer: \"POLICY\"\nLicensees: \"" + secret + "\n",
 		"Authorizer: \"" + secret + "\" ; \n",
 		"Authorizer: \"POLICY\"\nConditions: _ACTION_AUTHORIZERS == \"passphrase:" + secret + "\"\n",
+		"Authorizer: \"POLICY\"\nLicencees: \"" + secret + "\"\n",
+		"Authorizer: \"POLICY\"\nLicensees \"" + secret + "\"\n",
+		"Authorizer: \"POLICY\"\n\n Licensees: \"" + secret + "\"\n",
+		"Licensees: \"DN:a\"\nLicensees: \"" + secret + "\"\n",
+		"$Id: \"" + secret + "\n",
+		"Signature: \"a:b\"\nLicensees: \"" + secret + "\"\n",
 		"Authorizer: \"POLICY\"\nLicensees: \"rsa-hex:12\" || \"" + secret + "\" || || \"passphrase:" + secret + "\"\n",
 	} {
 		_, l := keynote.Parse("p", []byte(text), keynote.Policy)

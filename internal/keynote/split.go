@@ -66,26 +66,44 @@ func (s *splitter) blank(n int) bool { return strings.Trim(s.doc.line(n), " \t\f
 
 // chunk reads lines first to end, which have no blank one among them.
 func (s *splitter) chunk(first, end int) {
-	a := &Assertion{doc: s.doc, source: s.from, body: span{-1, s.lineEnd(end - 1)}}
+	a := &Assertion{doc: s.doc, source: s.from, body: span{from: -1}}
 	b := &builder{a: a, remarks: &s.remarks}
-	comments := true
+	comments, last := true, end
 	for n := first; n < end; n++ {
+		if s.behindSignature(b, n) {
+			end = n
+			break
+		}
 		comments = s.assertionLine(b, n) && comments
 	}
 	if comments {
 		return
 	}
-	b.close(s.lineEnd(end - 1))
+	a.body.end = s.lineEnd(end - 1)
+	b.close(a.body.end)
 	if a.body.from < 0 {
 		a.body.from = s.doc.lines[first]
 	}
 	if a.body.end-a.body.from > maxAssertion {
 		b.fail(span{a.body.from, a.body.from + 1}, "", "this assertion has %d bytes, at most %d are read", a.body.end-a.body.from, maxAssertion)
 	}
-	s.veil(a)
+	s.veil(a, s.doc.lines[first], s.lineEnd(last-1))
 	if b.build(); !b.bad {
 		s.found = append(s.found, a)
 	}
+}
+
+// behindSignature tells whether line n stands behind the Signature field and does
+// not continue it: then it and what follows it are no part of the assertion (RFC
+// 2704 section 4.6.7).
+func (s *splitter) behindSignature(b *builder, n int) bool {
+	start, line := s.doc.lines[n], s.doc.line(n)
+	if !b.a.field[fieldSignature].present || strings.IndexAny(line[:1], " \t#") == 0 {
+		return false
+	}
+	b.warn(span{start, start + len(line)}, "write a blank line before it if it begins another assertion; what is to be signed belongs above the signature",
+		"this line and those after it stand behind the signature and do not count")
+	return true
 }
 
 // lineEnd is the offset behind line n and the character that ends it.
@@ -213,40 +231,58 @@ func (b *builder) field(f fieldName, other bool, label span, content int) {
 	if f == fieldVersion && len(a.fields) > 0 {
 		b.warn(label, "move it to the top", "KeyNote-Version is not the first field (RFC 2704 section 4.1)")
 	}
-	if a.field[fieldSignature].present {
-		b.fail(label, "move it above the signature and sign anew", "the field %s stands behind the signature, which does not cover it", f)
-	}
 	*to = field{present: true, label: label, content: span{content, content}}
 	a.fields = append(a.fields, f)
 	b.open = to
 }
 
-// veil notes which literals are not to be shown in remarks: everything in the
-// fields of principals that may be a passphrase, whether or not it can be parsed.
-func (s *splitter) veil(a *Assertion) {
+// veil notes which literals of an assertion are not to be shown in remarks:
+// everything in the fields of principals that may be a passphrase, whether or not
+// it can be parsed, and in lines of no field, which one may have been meant to be.
+// from and end are those of its lines.
+func (s *splitter) veil(a *Assertion, from, end int) {
 	for _, f := range a.fields {
-		if f == fieldComment {
-			continue
-		}
-		principals := f != fieldConditions && f != fieldSignature && f != fieldVersion
+		s.veilLines(span{from, a.field[f].label.from})
 		c := a.field[f].content
-		for i := c.from; i < c.end; i++ {
-			switch s.doc.src[i] {
-			case '#':
-				for i < c.end && s.doc.src[i] != '\n' {
+		if f != fieldComment {
+			s.veilLiterals(c, f != fieldConditions && f != fieldSignature && f != fieldVersion)
+		}
+		from = c.end
+	}
+	s.veilLines(span{from, end})
+}
+
+// veilLines is for lines of no field. A quote that is not closed ends with its line.
+func (s *splitter) veilLines(lines span) {
+	for lines.from < lines.end {
+		n := strings.IndexByte(s.doc.src[lines.from:lines.end], '\n') + 1
+		if n == 0 {
+			n = lines.end - lines.from
+		}
+		s.veilLiterals(span{lines.from, lines.from + n}, true)
+		lines.from += n
+	}
+}
+
+// veilLiterals looks at the literals in a piece of the text; principals tells
+// whether they are any.
+func (s *splitter) veilLiterals(c span, principals bool) {
+	for i := c.from; i < c.end; i++ {
+		switch s.doc.src[i] {
+		case '#':
+			for i < c.end && s.doc.src[i] != '\n' {
+				i++
+			}
+		case '"':
+			from := i + 1
+			for i++; i < c.end && s.doc.src[i] != '"'; i++ {
+				if s.doc.src[i] == '\\' {
 					i++
 				}
-			case '"':
-				from := i + 1
-				for i++; i < c.end && s.doc.src[i] != '"'; i++ {
-					if s.doc.src[i] == '\\' {
-						i++
-					}
-				}
-				in := s.doc.src[from:min(i, c.end)]
-				if principals && looksSecret(in) || strings.HasPrefix(strings.ToLower(in), "passphrase") {
-					s.doc.secret = append(s.doc.secret, span{from, min(i, c.end)})
-				}
+			}
+			in := s.doc.src[from:min(i, c.end)]
+			if principals && looksSecret(in) || strings.HasPrefix(strings.ToLower(in), "passphrase") {
+				s.doc.secret = append(s.doc.secret, span{from, min(i, c.end)})
 			}
 		}
 	}
