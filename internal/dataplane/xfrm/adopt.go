@@ -18,7 +18,7 @@ import (
 func (p *Plane) adopt() error {
 	k := &kept{}
 	if p.opt.Journal != "" {
-		j, read, err := openJournal(p.opt.Journal, p.log)
+		j, read, err := openJournal(p.opt.Journal, era(), p.log)
 		if err != nil {
 			return err
 		}

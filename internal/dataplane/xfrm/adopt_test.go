@@ -234,12 +234,12 @@ func TestHalfALine(t *testing.T) {
 	must(t, os.Remove(path+".2"))
 	for n := 0; n < len(whole); n += 97 { // wherever it ends, it is read
 		must(t, os.WriteFile(path, whole[:n], 0o600))
-		j, _, err := openJournal(path, slog.New(slog.DiscardHandler))
+		j, _, err := openJournal(path, "", slog.New(slog.DiscardHandler))
 		must(t, err)
 		j.close()
 	}
 	must(t, os.WriteFile(path, []byte(strings.Repeat("x", maxLine+10)+"\n{}\n"), 0o600))
-	j, _, err := openJournal(path, slog.New(slog.DiscardHandler))
+	j, _, err := openJournal(path, "", slog.New(slog.DiscardHandler))
 	must(t, err)
 	j.close()
 }

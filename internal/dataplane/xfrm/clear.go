@@ -19,7 +19,7 @@ func Clear(journal string, log *slog.Logger) (sas, policies int, err error) {
 	if journal == "" || !spoken(journal) {
 		return 0, 0, nil
 	}
-	j, _, err := openJournal(journal, log)
+	j, _, err := openJournal(journal, era(), log)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -158,6 +158,26 @@ func (s *stat) since() (d ipsec.Drops) {
 	return d
 }
 
+// era names the tables that the kernel has for this thread: after a start of the
+// machine, and in another network namespace, they are others. Empty: it does not
+// tell.
+func era() string {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	name := string(bytes.TrimSpace(boot))
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return name
+	}
+	defer unix.Close(fd)
+	if cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err == nil { // since Linux 5.14
+		name += fmt.Sprint("/", cookie)
+	}
+	return name
+}
+
 // sysctl is a number of the kernel's, of the network namespace of this thread.
 type sysctl string
 

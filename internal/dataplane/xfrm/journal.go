@@ -30,13 +30,14 @@ import (
 type journal struct {
 	log   *slog.Logger
 	path  string
+	era   string // whose tables it is about; see there
 	files [2]*os.File
 	at    int    // the one that counts
 	turn  uint64 // how often they have changed
 	lines int    // in the file
 	most  int    // lines before what was is left out
 	live  func() []record
-	fails bool // said already
+	fails bool // said already; what is in the file is not all
 }
 
 // record is one line. One field is set.
@@ -48,6 +49,7 @@ type record struct {
 	Off     []ipsec.Proto `json:",omitempty"`
 	ByHand  bool          `json:",omitempty"` // AH was switched by hand; with Off
 	Begin   uint64        `json:",omitempty"` // of what is, with its number
+	Era     string        `json:",omitempty"` // with Begin
 	End     uint64        `json:",omitempty"` // the same number: the file counts
 }
 
@@ -75,15 +77,26 @@ type kept struct {
 	isOff  bool // off and byHand were written
 
 	begun, whole uint64 // numbers of Begin and End
+	era          string
 	lines        int
 }
 
-const maxLine = 1 << 20
+func newKept() *kept {
+	return &kept{sas: map[ipsec.SAID]*saRecord{}, flows: map[ipsec.FlowID]*flowRecord{}}
+}
+
+const (
+	maxLine = 1 << 20
+	// tryAgain is how many lines go to a disk that takes none before what is is
+	// written as a whole once more.
+	tryAgain = 100
+)
 
 // openJournal reads what the files say and goes on writing one. Only one process
-// at a time has them.
-func openJournal(path string, log *slog.Logger) (j *journal, k *kept, err error) {
-	j = &journal{log: log, path: path}
+// at a time has them. What they say of another era than this is of no use: flows
+// of before the machine started would protect what nobody protects any more.
+func openJournal(path, era string, log *slog.Logger) (j *journal, k *kept, err error) {
+	j = &journal{log: log, path: path, era: era}
 	for i := range j.files {
 		if j.files[i], err = openPrivate(j.name(i)); err != nil {
 			j.close()
@@ -99,6 +112,10 @@ func openJournal(path string, log *slog.Logger) (j *journal, k *kept, err error)
 		j.at, k = 0, a
 	}
 	j.turn, j.lines = max(a.begun, b.begun), k.lines
+	if k.era != "" && era != "" && k.era != era {
+		log.Info("what the last process kept is from before this machine's start, or of another network namespace, and is left out", "file", path, "SAs", len(k.sas), "flows", len(k.flows))
+		k = newKept()
+	}
 	return j, k, nil
 }
 
@@ -151,11 +168,14 @@ func openPrivate(path string) (*os.File, error) {
 
 // read takes all lines that make sense. The last one may be half of one.
 func (j *journal) read(i int) *kept {
-	k := &kept{sas: map[ipsec.SAID]*saRecord{}, flows: map[ipsec.FlowID]*flowRecord{}}
+	k := newKept()
 	lines := bufio.NewScanner(j.files[i])
 	lines.Buffer(make([]byte, 0, 64<<10), maxLine)
 	for lines.Scan() {
 		k.lines++
+		if len(lines.Bytes()) == 0 {
+			continue // after half a line
+		}
 		var r record
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			j.log.Warn("a line of the file in which flows and SAs are kept is left out", "file", j.name(i), "line", k.lines, "err", err)
@@ -196,7 +216,7 @@ func (k *kept) add(r *record) {
 	case r.DelFlow != "":
 		delete(k.flows, r.DelFlow)
 	case r.Begin != 0:
-		k.begun = r.Begin
+		k.begun, k.era = r.Begin, r.Era
 	case r.End != 0:
 		k.whole = r.End
 	default:
@@ -219,19 +239,22 @@ func (j *journal) write(r record) {
 	}
 	line, err := json.Marshal(&r)
 	if err == nil {
+		if j.fails { // the last one may be half there
+			line = append([]byte{'\n'}, line...)
+		}
 		_, err = j.files[j.at].Write(append(line, '\n'))
 	}
 	j.lines++
-	j.failed(err)
+	if err != nil {
+		j.failed(err)
+	}
 }
 
+// failed: something is missing in the files, until what is is written as a whole.
 func (j *journal) failed(err error) {
-	if err == nil {
-		j.fails = false
-		return
-	}
 	if !j.fails {
 		j.fails = true
+		j.most = j.lines + tryAgain
 		j.log.Error("what the kernel does not store cannot be kept: after a restart SAs and flows will be made anew", "file", j.path, "err", err)
 	}
 }
@@ -239,7 +262,7 @@ func (j *journal) failed(err error) {
 // rewrite writes what is into the other file, without what was.
 func (j *journal) rewrite(all []record) {
 	var b bytes.Buffer
-	all = slices.Concat([]record{{Begin: j.turn + 1}}, all, []record{{End: j.turn + 1}})
+	all = slices.Concat([]record{{Begin: j.turn + 1, Era: j.era}}, all, []record{{End: j.turn + 1}})
 	for i := range all {
 		line, err := json.Marshal(&all[i])
 		if err != nil {
@@ -256,14 +279,20 @@ func (j *journal) rewrite(all []record) {
 	}
 	if err != nil {
 		_ = next.Truncate(0)
-		j.most = 2 * j.lines // not at every line, while the disk is full
 		j.failed(err)
+		j.most = j.lines + tryAgain // not at every line, while the disk is full
 		return
 	}
 	j.at, j.turn = 1-j.at, j.turn+1
 	j.lines = len(all)
 	j.most = 3*j.lines + 1000
-	j.failed(was.Truncate(0)) // it counts no more, and takes room
+	if err := was.Truncate(0); err != nil { // it counts no more, and takes room
+		j.log.Warn("the file that counts no more cannot be made empty", "file", was.Name(), "err", err)
+	}
+	if j.fails {
+		j.fails = false
+		j.log.Info("what the kernel does not store is kept again", "file", j.path)
+	}
 }
 
 func (j *journal) close() {
