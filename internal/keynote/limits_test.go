@@ -15,7 +15,7 @@ func TestNestingIsBounded(t *testing.T) {
 		{"Conditions: ", "(", "true", ")"},
 		{"Conditions: ", "!", "true", ""},
 		{"Conditions: ", "true -> {", "true;", "};"},
-		{"Conditions: 1 == ", "-", "1", ""},
+		{"Conditions: 1 == ", "-", "@a", ""},
 		{"Conditions: \"\" == ", "$", "a", ""},
 		{"Conditions: 1 == ", "(", "1", ")"},
 		{"Licensees: ", "(", `"DN:a"`, ")"},

@@ -77,11 +77,11 @@ func TestMistakes(t *testing.T) {
 		{policy + "Conditions: true -> 1;\n", `p:2:21: error: the value of a clause is a string, this is an integer | write "true", for example`},
 		{policy + "Conditions: true -> { true; ;\n", "p:2:29: error: a value is missing: there is `;` instead | a string stands in quotes, an attribute without"},
 		{policy + "Conditions: true -> { true;\n", "p:2:27: error: a value is missing: there is the end of the field instead | a string stands in quotes, an attribute without; ( and { need ) and }"},
-		{policy + "Conditions: a == 99999999999;\n", "p:2:18: error: integers end at 2147483647 | compare long numbers, such as times, as strings in quotes"},
+		{policy + "Conditions: a == 99999999999;\n", "p:2:18: error: integers go from -2147483648 to 2147483647 | compare long numbers, such as times, as strings in quotes"},
 		{policy + "Conditions: a == \"b;\n", "p:2:18: error: this string does not end in its line | "},
 		{policy + "Conditions: a ? b;\n", "p:2:15: error: the character '?' has no meaning here | "},
 		{policy + "Conditions: a == 3des;\n", "p:2:18: error: a name does not begin with a digit | "},
-		{policy + "Conditions: a ~= \"(x\";\n", "p:2:18: warning: this test is never true, its regular expression is invalid: missing closing ) | write an extended regular expression of POSIX; every backslash is written twice in a string"},
+		{policy + "Conditions: a ~= \"(x\";\n", "p:2:18: warning: this test is never true, its regular expression is invalid: a ( is not closed | write an extended regular expression of POSIX; every backslash is written twice in a string"},
 		{policy + "Conditions: a = \"b\";\n", "p:2:15: warning: `=` is read as `==` | write =="},
 		{policy + "Conditions: -a > 1;\n", "p:2:13: error: `-` negates a number, here it has a string | write @ or & before a string to read it as a number"},
 		{policy + "Conditions: \x00\n", "p:2:13: error: there is a NUL character in the text | write the file anew as plain text"},
@@ -133,5 +133,24 @@ func TestNothingShowsAPassphrase(t *testing.T) {
 	const want = "p:2:32: error: the character '?' has no meaning here\n     2 | Licensees: \"*****************\" ?\n       |                                ^\n"
 	if l.String() != want {
 		t.Errorf("%s\nwanted\n%s", l, want)
+	}
+}
+
+// TestInvalidPatterns says what is wrong with regular expressions.
+func TestInvalidPatterns(t *testing.T) {
+	for pattern, want := range map[string]string{
+		"(":                    "a ( is not closed",
+		"a(b|c":                "a ( is not closed",
+		"ab)":                  `a ) closes nothing; as a character it is written \)`,
+		"a||b":                 "there is nothing before it that could be repeated, or an alternative is empty",
+		"[c-a]":                "a range between [ and ] is none",
+		"((a{100}){100}){100}": "the regular expression is too large once its repetitions are multiplied out",
+		`\377`:                 "it has bytes that are not UTF-8",
+		`[\300-\377]`:          "it has bytes that are not UTF-8",
+	} {
+		_, l := keynote.Parse("p", []byte("Authorizer: \"POLICY\"\nConditions: a ~= \""+pattern+"\";\n"), keynote.Policy)
+		if len(l) != 1 || !strings.HasSuffix(l[0].Summary, "is invalid: "+want) {
+			t.Errorf("%s:\n%s", pattern, l)
+		}
 	}
 }

@@ -281,9 +281,13 @@ func (p *parser) unary() *expr {
 	if !ok || p.broken {
 		return p.primary()
 	}
-	defer func() { p.depth-- }()
 	sign := p.tok
-	if p.advance(); !p.deeper() {
+	p.advance()
+	if o == opNegate && p.tok.kind == tInt {
+		return p.integer("-", sign.at.from)
+	}
+	defer func() { p.depth-- }()
+	if !p.deeper() {
 		return p.node(expr{at: sign.at})
 	}
 	k := p.unary()
@@ -368,12 +372,7 @@ func (p *parser) primary() *expr {
 		p.advance()
 		return p.attribute(t.text, t.at)
 	case tInt:
-		p.advance()
-		n, err := strconv.ParseInt(t.text, 10, 32)
-		if err != nil {
-			p.fail(t.at, "compare long numbers, such as times, as strings in quotes", "integers end at 2147483647")
-		}
-		return p.node(expr{op: opInt, kind: kindInt, number: int32(n), at: t.at})
+		return p.integer("", t.at.from)
 	case tFloat:
 		p.advance()
 		f, err := strconv.ParseFloat(t.text, 32)
@@ -393,4 +392,16 @@ func (p *parser) primary() *expr {
 	}
 	p.fail(p.here(), hintMissing[p.tok.kind], "a value is missing: there is %s instead", p.what())
 	return p.node(expr{at: t.at})
+}
+
+// integer reads a literal that begins at from. A sign is read with it: the lowest
+// integer is none without.
+func (p *parser) integer(sign string, from int) *expr {
+	t := p.tok
+	p.advance()
+	n, err := strconv.ParseInt(sign+t.text, 10, 32)
+	if err != nil {
+		p.fail(t.at, "compare long numbers, such as times, as strings in quotes", "integers go from -2147483648 to 2147483647")
+	}
+	return p.node(expr{op: opInt, kind: kindInt, number: int32(n), at: span{from, t.at.end}})
 }

@@ -28,6 +28,9 @@ var (
 	errTwice        = errors.New("a repetition is repeated")
 	errBackRef      = errors.New("references back to a group do not exist in extended regular expressions")
 	errBracket      = errors.New("a [ is not closed")
+	errOpen         = errors.New("a ( is not closed")
+	errClose        = errors.New("a ) closes nothing; as a character it is written \\)")
+	errUTF8         = errors.New("it has bytes that are not UTF-8")
 	errRange        = errors.New("a range between [ and ] is none")
 	errClass        = errors.New("there is no such class of characters")
 	errEscape       = errors.New("it ends with a backslash")
@@ -35,7 +38,9 @@ var (
 )
 
 // compile makes a matcher of an extended regular expression of POSIX 1003.2, or
-// says why it is none. The leftmost longest match counts.
+// says why it is none. The leftmost longest match counts, and groups have the parts of
+it that POSIX gives them, but for repetitions of what may be empty, about which
+implementations of POSIX differ too.
 func compile(posix string) *pattern {
 	p := &pattern{}
 	text, err := translate(posix)
@@ -63,11 +68,14 @@ func compile(posix string) *pattern {
 }
 
 func explainSyntax(err error) error {
-	var s *syntax.Error
-	if errors.As(err, &s) {
-		return errors.New(s.Code.String())
+	s, ok := errors.AsType[*syntax.Error](err)
+	switch {
+	case !ok:
+		return err
+	case s.Code == syntax.ErrInvalidRepeatSize || s.Code == syntax.ErrLarge || s.Code == syntax.ErrNestingDepth:
+		return errPatternLarge
 	}
-	return err
+	return errors.New(s.Code.String())
 }
 
 // steps is about how many instructions r compiles to; above limit it need not
@@ -91,8 +99,11 @@ func steps(r *syntax.Regexp, limit int) int {
 // inverted set match the end of a line; ^ and $ match at the ends of the string
 // alone.
 func translate(posix string) (string, error) {
-	if len(posix) > maxPattern {
+	switch {
+	case len(posix) > maxPattern:
 		return "", errPatternLong
+	case !utf8.ValidString(posix):
+		return "", errUTF8
 	}
 	t := &translator{in: posix, empty: true}
 	for t.in != "" {
@@ -100,7 +111,10 @@ func translate(posix string) (string, error) {
 			return "", err
 		}
 	}
-	if t.empty {
+	switch {
+	case t.depth > 0:
+		return "", errOpen
+	case t.empty:
 		return "", errNothing
 	}
 	return t.out.String(), nil
@@ -113,6 +127,7 @@ type translator struct {
 	again bool // the last piece was a repetition
 	group bool // the last character opened a group
 	caret bool // the last character was ^
+	depth int  // of groups
 }
 
 func (t *translator) take(n int) string {
@@ -143,8 +158,12 @@ func (t *translator) piece() error {
 		}
 	case '(':
 		t.empty, t.group = true, true
+		t.depth++
 	case ')':
-		if empty && !group { // () is a group that matches nothing
+		switch t.depth--; {
+		case t.depth < 0:
+			return errClose
+		case empty && !group: // () is a group that matches nothing
 			return errNothing
 		}
 	case '[':
@@ -291,9 +310,6 @@ func (t *translator) member() (rune, error) {
 		return 0, errBracket
 	}
 	r, n := utf8.DecodeRuneInString(t.in)
-	if r == utf8.RuneError {
-		return 0, errRange
-	}
 	t.take(n)
 	return r, nil
 }
