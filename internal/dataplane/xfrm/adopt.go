@@ -84,6 +84,7 @@ func (p *Plane) adoptSAs(k *kept, there map[kernelKey]*wire.SA) (found, lost int
 			}
 			continue
 		}
+		p.deferring(e)
 		p.book.enter(e)
 		found++
 	}

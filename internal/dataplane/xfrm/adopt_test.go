@@ -135,6 +135,33 @@ func TestWithoutAJournal(t *testing.T) {
 	}
 }
 
+// TestKilledWhileOneWaits: an SA that is to wait does so in the next process too,
+// and no longer: its peer may not listen on it yet.
+func TestKilledWhileOneWaits(t *testing.T) {
+	k, path := newFake(), filepath.Join(t.TempDir(), "kernel.journal")
+	p, _ := keeping(t, k, path)
+	must(t, p.ApplyFlows(ctx, tunnel("c", netA, netB, ipsec.FlowRequire)))
+	must(t, p.AddSA(ctx, espOut("c", 0x1001)))
+	second := espOut("c", 0x1002)
+	second.Defer = time.Hour
+	must(t, p.AddSA(ctx, second))
+	pinned := func(want uint32) {
+		t.Helper()
+		if got := k.policy(wire.DirOut, "10.2.0.0/24").Templates[0].SPI; got != want {
+			t.Errorf("pinned to %x, want %x", got, want)
+		}
+	}
+	pinned(0x1001)
+	p.Close()
+	p, _ = keeping(t, k, path)
+	pinned(0x1001)
+	p.book.sas[second.ID].added = p.book.sas[second.ID].added.Add(-time.Hour)
+	p.journal.rewrite(p.records())
+	p.Close()
+	keeping(t, k, path)
+	pinned(0) // the kernel takes the newest by itself
+}
+
 // TestAnotherMark: what bears another mark than now wanted is made anew.
 func TestAnotherMark(t *testing.T) {
 	k, path := newFake(), filepath.Join(t.TempDir(), "kernel.journal")

@@ -138,13 +138,14 @@ func (p *Plane) modules(sa *ipsec.SA) string {
 
 // deferring lets an outgoing SA wait while its flows have another one.
 func (p *Plane) deferring(e *saEntry) {
-	if e.sa.ID.Dir != ipsec.Out || e.sa.Defer <= 0 || bundled(e.sa.Bundle) && e.sa.Bundle.Index > 0 {
+	rest := e.sa.Defer - time.Since(e.added) // less than all of it after a restart
+	if e.sa.ID.Dir != ipsec.Out || rest <= 0 || bundled(e.sa.Bundle) && e.sa.Bundle.Index > 0 {
 		return
 	}
 	if p.book.pick(p.book.heads[dirDuty{ipsec.Out, dutyOf(&e.sa)}]) == nil {
 		return
 	}
-	e.waits = time.AfterFunc(e.sa.Defer, func() {
+	e.waits = time.AfterFunc(rest, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.closed || p.book.sas[e.sa.ID] != e {
