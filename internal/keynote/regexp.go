@@ -38,9 +38,9 @@ var (
 )
 
 // compile makes a matcher of an extended regular expression of POSIX 1003.2, or
-// says why it is none. The leftmost longest match counts, and groups have the parts of
-it that POSIX gives them, but for repetitions of what may be empty, about which
-implementations of POSIX differ too.
+// says why it is none. The leftmost longest match counts, and groups have the
+// parts of it that POSIX gives them, but for repetitions within repetitions, about
+// which implementations of POSIX differ too.
 func compile(posix string) *pattern {
 	p := &pattern{}
 	text, err := translate(posix)
