@@ -84,8 +84,11 @@ func question(q ike.QueryPolicy, p ike.PolicyProposal, now time.Time) *policy.Qu
 
 // filter is one end of the traffic; without an identity that is the tunnel's end.
 func filter(n ike.Net, end netip.Addr) policy.Filter {
-	if !n.Prefix.IsValid() {
+	switch {
+	case !n.Prefix.IsValid():
 		return policy.Network(netip.PrefixFrom(end, end.BitLen()), true, n.Proto, n.Port)
+	case n.Range:
+		return policy.Range(n.Prefix, n.Proto, n.Port)
 	}
 	return policy.Network(n.Prefix, n.Addr, n.Proto, n.Port)
 }

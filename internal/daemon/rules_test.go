@@ -189,6 +189,31 @@ func TestThePolicySeesPorts(t *testing.T) {
 	}
 }
 
+// What a peer says as an address is one to the policy, and no network of one.
+func TestThePolicySeesHosts(t *testing.T) {
+	const asNetwork = "ID-type= IPV4_ADDR_SUBNET\nNetwork= 10.2.0.0\nNetmask= 255.255.255.0\n"
+	for text, host := range map[string]string{
+		withKey(`remote_filter_type == "IPv4 address" && remote_filter == "010.002.000.007"`):           "ID-type= IPV4_ADDR\nAddress= 10.2.0.7\n",
+		withKey(`remote_filter == "010.002.000.007-010.002.000.007" && local_filter_type ~= "subnet$"`): "ID-type= IPV4_ADDR_SUBNET\nNetwork= 10.2.0.7\nNetmask= 255.255.255.255\n",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			conf := func(s side) string { return strings.Replace(s.conf(), asNetwork, host, 1) }
+			hub := netio.NewHub()
+			h := newFakeHost(hub, east.own)
+			h.put(policyPath, text)
+			passive := east
+			passive.list = "Passive-connections"
+			a := run(t, h, conf(passive), func(o *Options) { o.NoPolicy = false })
+			active := west
+			active.list = "Connections"
+			b := run(t, newFakeHost(hub, west.own), conf(active))
+			a.log.await(t, "phase 2 (quick mode) done for connection tunnel", 1)
+			b.end(t)
+			a.end(t)
+		})
+	}
+}
+
 // signed is a credential with the signature of a new key.
 func signed(t *testing.T, licensee string) (authorizer, text string) {
 	t.Helper()

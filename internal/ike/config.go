@@ -122,7 +122,8 @@ type Connection struct {
 // address of the tunnel's end itself.
 type Net struct {
 	Prefix netip.Prefix
-	Addr   bool // sent as an address, not as a subnet
+	Addr   bool // said as an address, not as a subnet
+	Range  bool // said, by the peer, as the first and the last address
 	Proto  uint8
 	Port   uint16
 }

@@ -91,8 +91,9 @@ func (e *Engine) adoptConn(name string, remote netip.AddrPort, sa *ipsec.SA) *co
 	}
 	conn := *d
 	conn.Name, conn.Peer, conn.Active = name, peer, false
-	conn.Local = Net{Prefix: sel.Src, Proto: sel.Proto, Port: sel.SrcPort}
-	conn.Remote = Net{Prefix: sel.Dst, Proto: sel.Proto, Port: sel.DstPort}
+	// How the peer said it is forgotten: one address is likely to be one.
+	conn.Local = Net{Prefix: sel.Src, Addr: sel.Src.IsSingleIP(), Proto: sel.Proto, Port: sel.SrcPort}
+	conn.Remote = Net{Prefix: sel.Dst, Addr: sel.Dst.IsSingleIP(), Proto: sel.Proto, Port: sel.DstPort}
 	cs := &connState{conn: &conn, dynamic: true, byPolicy: byPolicy, remoteID: unclaimed, remoteAddr: remote, hasFlows: true}
 	e.addConn(cs)
 	return cs

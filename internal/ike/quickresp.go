@@ -187,7 +187,14 @@ func netOf(id *isakmp.ID) (Net, *rejection) {
 	if !ok {
 		return Net{}, invalidID(fmt.Sprintf("the identity %s is no address or network", id))
 	}
-	return Net{Prefix: p, Proto: id.Protocol, Port: id.Port}, nil
+	n := Net{Prefix: p, Proto: id.Protocol, Port: id.Port}
+	switch id.Type {
+	case doi.IDIPv4Addr, doi.IDIPv6Addr:
+		n.Addr = true
+	case doi.IDIPv4Range, doi.IDIPv6Range:
+		n.Range = true
+	}
+	return n, nil
 }
 
 func cloneID(id *isakmp.ID) *isakmp.ID {

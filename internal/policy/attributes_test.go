@@ -212,14 +212,19 @@ func TestWithoutIDsInQuickModeItIsTheDaemonsThemselves(t *testing.T) {
 }
 
 func TestNetworks(t *testing.T) {
-	for prefix, want := range map[string]string{
-		"10.1.2.3/32":     "IPv4 address 010.001.002.003",
-		"2001:db8::1/128": "IPv6 address 2001:0db8:0000:0000:0000:0000:0000:0001",
+	for prefix, want := range map[string][2]string{
+		"10.1.2.3/32":     {"IPv4 address 010.001.002.003", "IPv4 range 010.001.002.003-010.001.002.003"},
+		"10.1.2.0/30":     {"", "IPv4 range 010.001.002.000-010.001.002.003"},
+		"2001:db8::1/128": {"IPv6 address 2001:0db8:0000:0000:0000:0000:0000:0001", ""},
+		"2001:db8::/127":  {"", "IPv6 range 2001:0db8:0000:0000:0000:0000:0000:0000-2001:0db8:0000:0000:0000:0000:0000:0001"},
 	} {
-		q := query()
-		q.Remote = policy.Network(netip.MustParsePrefix(prefix), true, 0, 0)
-		if a := q.Attributes(); a["remote_filter_type"]+" "+a["remote_filter"] != want {
-			t.Errorf("%s: %s %s", prefix, a["remote_filter_type"], a["remote_filter"])
+		p := netip.MustParsePrefix(prefix)
+		for i, f := range []policy.Filter{policy.Network(p, true, 0, 0), policy.Range(p, 0, 0)} {
+			q := query()
+			q.Remote = f
+			if a := q.Attributes(); want[i] != "" && a["remote_filter_type"]+" "+a["remote_filter"] != want[i] {
+				t.Errorf("%s: %s %s", prefix, a["remote_filter_type"], a["remote_filter"])
+			}
 		}
 	}
 }

@@ -76,6 +76,15 @@ func Network(p netip.Prefix, address bool, protocol uint8, port uint16) Filter {
 	return f
 }
 
+// Range is the Filter of a prefix that was sent as its first and its last address.
+func Range(p netip.Prefix, protocol uint8, port uint16) Filter {
+	f := Network(p, false, protocol, port)
+	if f.Type = doi.IDIPv6Range; p.Addr().Is4() {
+		f.Type = doi.IDIPv4Range
+	}
+	return f
+}
+
 // ends are the first and the last address of a prefix.
 func ends(p netip.Prefix) (lower, upper netip.Addr) {
 	if !p.IsValid() {
