@@ -24,7 +24,7 @@ func Clear(journal string, log *slog.Logger) (sas, policies int, err error) {
 		return 0, 0, err
 	}
 	defer j.close()
-	k, err := openKernel()
+	k, err := openKernel(DefaultReqIDs)
 	if err != nil {
 		return 0, 0, err
 	}

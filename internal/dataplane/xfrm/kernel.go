@@ -45,8 +45,15 @@ type message struct {
 // sockets is the kernel of the network namespace of the thread that opened it.
 type sockets struct{ conn *netlink.Conn }
 
-func openKernel() (*sockets, error) {
-	conn, err := dial()
+// openKernel opens a socket. Its port, if not 0, is one that nobody else in the
+// network namespace has at the same time: who calls reqids its own takes the first
+// of them for it, or two processes would clear each other's SAs as those of one
+// that crashed.
+func openKernel(port uint32) (*sockets, error) {
+	conn, err := dial(port)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, fmt.Errorf("another process has the kernel's IPsec, reqids from %#x on, in this network namespace: is an ipsecd running already? %w", port, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +64,8 @@ func openKernel() (*sockets, error) {
 // into one at most.
 const room = 64 << 10
 
-func dial() (*netlink.Conn, error) {
-	conn, err := netlink.Dial(unix.NETLINK_XFRM, &netlink.Config{MessageBufferSize: room})
+func dial(port uint32) (*netlink.Conn, error) {
+	conn, err := netlink.Dial(unix.NETLINK_XFRM, &netlink.Config{MessageBufferSize: room, PID: port})
 	switch {
 	case errors.Is(err, unix.EPROTONOSUPPORT):
 		return nil, fmt.Errorf("this kernel has no XFRM (module xfrm_user): %w", err)
@@ -126,7 +133,7 @@ func (s *sockets) close() error { return s.conn.Close() }
 const eventBuffer = 16 << 20
 
 func (s *sockets) listen(groups ...wire.Group) (listener, error) {
-	conn, err := dial()
+	conn, err := dial(0)
 	if err != nil {
 		return nil, err
 	}

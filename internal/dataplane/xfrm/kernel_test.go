@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,7 +85,7 @@ func (b *bare) tables() (policies []*wire.Policy, sas []*wire.SA) {
 func tablesOf(t *testing.T, h *lab.Host) (policies []*wire.Policy, sas []*wire.SA) {
 	t.Helper()
 	must(t, h.Do(func() error {
-		k, err := openKernel()
+		k, err := openKernel(0)
 		if err != nil {
 			return err
 		}
@@ -114,7 +117,7 @@ func (b *bare) as(typ wire.Type, data []byte) {
 func stranger(t *testing.T, h *lab.Host, typ wire.Type, data []byte) {
 	t.Helper()
 	must(t, h.Do(func() error {
-		k, err := openKernel()
+		k, err := openKernel(0)
 		if err != nil {
 			return err
 		}
@@ -271,6 +274,35 @@ func TestRealMeddling(t *testing.T) {
 	w := now[0]
 	b.as(wire.DelPolicy, (&wire.PolicyID{Sel: w.Sel, Dir: w.Dir}).Append(nil))
 	eventually(t, "that the policy is back", func() bool { now, _ := b.tables(); return len(now) == len(before) })
+}
+
+// TestRealTwo: another process with a journal, addresses and a port of its own does
+// not take what the first one has for the rest of a crash.
+func TestRealTwo(t *testing.T) {
+	b := newBare(t)
+	path := filepath.Join(t.TempDir(), "journal")
+	must(t, os.WriteFile(path, []byte("{}\n"), 0o600))
+	p := b.plane(Options{Journal: path + ".first"})
+	must(t, p.ApplyFlows(ctx, tunnel("c", netA, netB, ipsec.FlowRequire)))
+	before, _ := b.tables()
+	must(t, b.host.Do(func() error {
+		second, err := New(Options{Abilities: all(), Journal: path, EncapPort: 4501})
+		if err == nil {
+			second.Close()
+		}
+		if !errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), "another process has the kernel's IPsec") {
+			t.Errorf("a second one: %v", err)
+		}
+		if _, _, err := Clear(path, slog.New(slog.DiscardHandler)); !errors.Is(err, unix.EADDRINUSE) {
+			t.Errorf("one that would clear the tables: %v", err)
+		}
+		return nil
+	}))
+	if now, _ := b.tables(); len(now) != len(before) {
+		t.Errorf("%d policies, and there were %d", len(now), len(before))
+	}
+	p.Close()
+	b.plane(Options{Journal: path, EncapPort: 4501})
 }
 
 // TestRealOverrun: more questions than fit. The loss is told, and who was not

@@ -71,7 +71,7 @@ func Probe() (*Abilities, error) {
 }
 
 func probeHere() (*Abilities, error) {
-	k, err := openKernel()
+	k, err := openKernel(0)
 	if err != nil {
 		return nil, err
 	}

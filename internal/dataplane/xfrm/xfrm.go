@@ -198,9 +198,11 @@ func (p *Plane) open() (err error) {
 		if err := p.can.Usable(); err != nil {
 			return err
 		}
-		if p.kernel, err = openKernel(); err != nil {
+		k, err := openKernel(p.opt.ReqIDs)
+		if err != nil {
 			return err
 		}
+		p.kernel = k
 	}
 	if p.addrs, err = openAddresses(); err != nil {
 		return err
