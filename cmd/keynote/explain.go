@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"oakley/internal/keynote"
+	"oakley/internal/keynote/key"
 	"oakley/internal/policy"
 )
 
@@ -93,6 +94,9 @@ func (x *explaining) who(std *streams) ([]string, error) {
 	for _, r := range given {
 		if r == "" {
 			return nil, usagef("a principal of -r is empty")
+		}
+		if _, err := key.Canonical(r); err != nil {
+			return nil, fmt.Errorf("nobody can be one of the principals that ask: %w", err)
 		}
 		if k, ok := strings.CutPrefix(r, "passphrase:"); ok {
 			who = append(who, policy.Passphrase([]byte(k))...)

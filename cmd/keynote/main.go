@@ -126,7 +126,7 @@ func (c *command) run(args []string, std *streams) int {
 		return exitRefused
 	}
 	if !errors.Is(err, errQuiet) {
-		std.warn("%s: %v", c.name, err)
+		std.warn("%s: %s", c.name, strings.TrimPrefix(err.Error(), "keynote: ")) // errors of the engine begin with its name
 	}
 	if misused {
 		c.help(std.err, fs)

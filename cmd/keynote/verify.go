@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -101,6 +102,13 @@ func (q *question) query(std *streams) (*keynote.Query, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(query.Attributes)) {
+		// OpenBSD lets them be set, and RFC 2704 section 3 lets nobody name them.
+		if name[0] >= '0' && name[0] <= '9' {
+			std.warn("the attribute %q begins with a digit, so no assertion can ask for it; it is left out", name)
+			delete(query.Attributes, name)
 		}
 	}
 	for _, name := range q.requesters {

@@ -64,6 +64,9 @@ type Reason struct {
 	// Missing are the licensees that do not ask; of ReasonLicensees. When there
 	// are many, the last one says how many.
 	Missing []string
+	// Some tells that not all of Missing have to ask: the licensees are no mere
+	// conjunction.
+	Some bool
 }
 
 // Failure is a test that was false, or a value that was given and is too low.
@@ -279,7 +282,7 @@ func (r *run) reason(n int32) (w Reason, ok bool) {
 	w.Value = r.result(v)
 	if !r.done[n] {
 		w.Kind = ReasonLicensees
-		w.Missing = r.missing(n)
+		w.Missing, w.Some = r.missing(n), !a.Assertion.licensees.conjunction()
 		return w, true
 	}
 	w.Failures = r.why(a.Assertion)

@@ -121,6 +121,23 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestSomeMissing: who is needed too, and who would be one of several.
+func TestSomeMissing(t *testing.T) {
+	for licensees, want := range map[string]string{
+		`"DN:a" && "DN:b"`:                       `policy:1: needs also DN:b`,
+		`"DN:a" && ("DN:b" && "DN:c")`:           `policy:1: needs also DN:b, DN:c`,
+		`3-of("DN:a", "DN:b", "DN:c")`:           `policy:1: needs also DN:b, DN:c`,
+		`2-of("DN:a", "DN:b", "DN:c")`:           `policy:1: needs more of its licensees, who are DN:b, DN:c`,
+		`"DN:a" && ("DN:b" || "DN:c")`:           `policy:1: needs more of its licensees, who are DN:b, DN:c`,
+		`("DN:a" && "DN:b") || "DN:c" && "DN:d"`: `policy:1: needs more of its licensees, who are DN:b, DN:c, DN:d`,
+	} {
+		s := load(t, "Authorizer: \"POLICY\"\nLicensees: "+licensees+"\n")
+		if got := explain(t, s, nil, "DN:a").Brief(); len(got) != 2 || got[1] != want {
+			t.Errorf("%s: %q", licensees, got)
+		}
+	}
+}
+
 // TestManyMissing: what is logged about one refusal is short, however many
 // licensees an assertion names.
 func TestManyMissing(t *testing.T) {

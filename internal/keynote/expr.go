@@ -2,6 +2,7 @@ package keynote
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -112,6 +113,11 @@ type princ struct {
 	leaf *expr // a principal, or nil
 	need int   // how many of kids must hold: K, or all for &&, or 1 for ||
 	kids []*princ
+}
+
+// conjunction tells whether all principals in the expression are needed.
+func (n *princ) conjunction() bool {
+	return n == nil || n.leaf != nil || n.need == len(n.kids) && !slices.ContainsFunc(n.kids, func(k *princ) bool { return !k.conjunction() })
 }
 
 // gate is an inner node of a licensees expression as the solver wants it: it

@@ -105,7 +105,11 @@ func (w *Reason) lines() []string {
 	place := w.Assertion.place()
 	switch w.Kind {
 	case ReasonLicensees:
-		return []string{place + ": needs also " + strings.Join(w.Missing, ", ")}
+		needs := ": needs also "
+		if w.Some {
+			needs = ": needs more of its licensees, who are "
+		}
+		return []string{place + needs + strings.Join(w.Missing, ", ")}
 	case ReasonUnreached:
 		return []string{fmt.Sprintf("%s: names the requester, but nothing from POLICY leads to its authorizer %s", place, printable(clip(w.Assertion.shownAuthorizer())))}
 	}
