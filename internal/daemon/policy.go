@@ -32,7 +32,7 @@ func (d *Daemon) judge(q ike.QueryPolicy) ike.PolicyAnswer {
 		d.log.Debugf(ClassPolicy, levelState, "refused: %s", reason)
 		return a
 	}
-	var refusal *policy.Decision
+	var refused []*policy.Decision
 	allowed := 0
 	for i, p := range q.Proposals {
 		if c != nil && !offers(c, p) {
@@ -42,7 +42,7 @@ func (d *Daemon) judge(q ike.QueryPolicy) ike.PolicyAnswer {
 		if rules != nil {
 			verdict := rules.Ask(question(q, p, time.Now()))
 			if a.Allow[i] = verdict.Allow; !verdict.Allow {
-				refusal = verdict
+				refused = append(refused, verdict)
 			}
 			if d.log.Debugs(ClassPolicy, levelDetail) {
 				d.log.Debugf(ClassPolicy, levelDetail, "connection %s, proposal %d: %s", q.Conn, i+1, strings.TrimRight(verdict.Tree(), "\n"))
@@ -54,8 +54,8 @@ func (d *Daemon) judge(q ike.QueryPolicy) ike.PolicyAnswer {
 	}
 	switch {
 	case allowed > 0:
-	case refusal != nil:
-		a.Reason = strings.TrimPrefix(strings.Join(refusal.Brief(), "\n  "), "refused to ")
+	case refused != nil:
+		a.Reason = strings.TrimPrefix(strings.Join(policy.Refusals(refused), "\n  "), "refused to ")
 	default:
 		a.Reason = fmt.Sprintf("none of the %d proposals is a suite of connection %s", len(q.Proposals), c.Name)
 	}

@@ -51,10 +51,14 @@ func advise(a *keynote.Assertion, f *keynote.Failure, advice *advices) {
 		advice.add("the certificate is not valid at this time: see to a new one, or to this machine's clock")
 		return
 	}
+	if f.Holds {
+		advice.add(`write "` + clean(f.Wanted) + `" behind the -> of a test that is to allow the tunnel`)
+		return
+	}
 	for _, o := range f.Operands {
 		name := strings.TrimLeft(o.Text, "@& ")
 		if o.Unset {
-			advice.add("there is no attribute " + clean(name) + ": look for its name in isakmpd.policy(5)")
+			advice.add("there is no attribute " + clean(name) + ": look for its name in isakmpd.policy(5), or put it in quotes if it is a value")
 			continue
 		}
 		for _, r := range remedies {

@@ -74,12 +74,12 @@ func (q *Query) facts() *facts {
 
 // protocols are the prefixes of attributes that each protocol has.
 var protocols = []struct {
-	prefix string
-	of     func(*facts) *Protocol
+	prefix, name string
+	of           func(*facts) *Protocol
 }{
-	{"ah", func(f *facts) *Protocol { return f.ah }},
-	{"esp", func(f *facts) *Protocol { return f.esp }},
-	{"comp", func(f *facts) *Protocol { return f.comp }},
+	{"ah", "AH", func(f *facts) *Protocol { return f.ah }},
+	{"esp", "ESP", func(f *facts) *Protocol { return f.esp }},
+	{"comp", "IPComp", func(f *facts) *Protocol { return f.comp }},
 }
 
 // ofProtocol are the attributes of a protocol, without the prefix, and what they

@@ -30,29 +30,29 @@ const (
 // who asked, what the conditions that decided it asked about, which assertions
 // came near to allowing it, where in them it failed, and what can be done. No
 // line has a passphrase in it, or its hash.
-func (d *Decision) Brief() []string {
-	lines := d.brief()
+func (d *Decision) Brief() []string { return d.brief().lines() }
+
+// brief is what Brief says, in its parts.
+func (d *Decision) brief() *account {
+	a := d.account()
 	if hide := d.hidden(); hide != nil {
-		for i := range lines {
-			lines[i] = hide.Replace(lines[i])
-		}
+		a.hide(hide)
 	}
-	return lines
+	return a
 }
 
-func (d *Decision) brief() []string {
+func (d *Decision) account() *account {
 	e, err := d.explain()
 	switch {
 	case errors.Is(err, keynote.ErrNoRequester):
-		return []string{"refused: phase 1 gave no pre-shared key, certificate or key by which the policy could know the peer"}
+		return &account{answer: "refused: phase 1 gave no pre-shared key, certificate or key by which the policy could know the peer"}
 	case err != nil:
-		return []string{fmt.Sprintf("refused: the policy cannot be asked: %v", err)}
+		return &account{answer: fmt.Sprintf("refused: the policy cannot be asked: %v", err)}
 	case d.Allow:
-		return []string{fmt.Sprintf("allowed to %s by %s", d.who(e), places(e.Granting))}
+		return &account{answer: fmt.Sprintf("allowed to %s by %s", d.who(e), places(e.Granting))}
 	}
-	lines := []string{"refused to " + d.who(e)}
+	a := &account{answer: "refused to " + d.who(e)}
 	var asked []string
-	var advice advices
 	reasons := telling(e.Reasons)
 	for i := range reasons {
 		if i == maxReasons {
@@ -64,18 +64,18 @@ func (d *Decision) brief() []string {
 				asked = append(asked, name)
 			}
 		}
-		lines = append(lines, d.reason(w, &advice)...)
+		a.reasons = append(a.reasons, d.reason(w, &a.advice)...)
 	}
 	if more := len(reasons) - maxReasons; more > 0 {
-		lines = append(lines, fmt.Sprintf("%d more assertions come near it", more))
+		a.reasons = append(a.reasons, fmt.Sprintf("%d more assertions come near it", more))
 	}
 	if len(reasons) == 0 {
-		lines = append(lines, d.unlicensed(&advice))
+		a.reasons = append(a.reasons, d.unlicensed(&a.advice))
 	}
 	if len(asked) > 0 {
-		lines = append(lines, "the conditions asked about "+d.values(asked))
+		a.reasons = append(a.reasons, "the conditions asked about "+d.values(asked))
 	}
-	return append(lines, advice.lines()...)
+	return a
 }
 
 // explain asks again, for the reasons.
@@ -139,11 +139,11 @@ func (d *Decision) unlicensed(advice *advices) string {
 	for _, a := range d.policy.set.Assertions() {
 		if a.Authorizer() == keynote.PolicyPrincipal {
 			advice.add(licenseAdvice(d.query.Requesters))
-			return "no assertion that POLICY leads to names it among its licensees"
+			return "in " + clean(d.policy.file) + " no assertion that POLICY leads to names it among its licensees"
 		}
 	}
 	advice.add(`one assertion at least has Authorizer: "POLICY"`)
-	return "no assertion is by POLICY, so nothing is allowed to anybody"
+	return "in " + clean(d.policy.file) + " no assertion is by POLICY, so nothing is allowed to anybody"
 }
 
 // licenseAdvice is how to name who asks.
@@ -253,7 +253,7 @@ func clean(s string) string {
 func (d *Decision) Tree() string {
 	e, err := d.explain()
 	var b strings.Builder
-	for _, line := range d.brief() {
+	for _, line := range d.account().lines() {
 		b.WriteString(line + "\n")
 	}
 	if err != nil {

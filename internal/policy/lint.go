@@ -52,7 +52,16 @@ func CheckAttribute(name, value string) error {
 }
 
 // lint says what in a policy cannot be meant.
-func lint(set *keynote.Set) diag.List { return set.Lint(vocabulary) }
+func lint(file string, set *keynote.Set) diag.List {
+	if len(set.Assertions()) > 0 {
+		return set.Lint(vocabulary)
+	}
+	return diag.List{{
+		Severity: diag.Warning, Range: diag.Range{Pos: diag.Pos{File: file}},
+		Summary: "there is no assertion in this policy, so everything is refused",
+		Hint:    `write what is allowed, as isakmpd.policy(5) says; it begins with Authorizer: "POLICY"`,
+	}}
+}
 
 // hashes are the principals that are hashes of a pre-shared key, and how many
 // hexadecimal digits they have.

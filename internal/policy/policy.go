@@ -10,7 +10,10 @@ import (
 
 // Policy is a policy file and credentials that go with it. It does not change and
 // may be asked from several goroutines.
-type Policy struct{ set *keynote.Set }
+type Policy struct {
+	file string // what it is called
+	set  *keynote.Set
+}
 
 // Load reads a policy file; file is what remarks call it. When there is an error
 // among them, which includes a signature that does not hold, there is no Policy.
@@ -22,13 +25,13 @@ func Load(file string, src []byte) (*Policy, diag.List) {
 	set, l := keynote.NewSet(keys{}, as)
 	remarks = append(remarks, l...)
 	if !remarks.HasErrors() {
-		remarks = append(remarks, lint(set)...)
+		remarks = append(remarks, lint(file, set)...)
 	}
 	remarks.Sort()
 	if remarks.HasErrors() {
 		return nil, remarks
 	}
-	return &Policy{set}, remarks
+	return &Policy{file, set}, remarks
 }
 
 // respell accepts the other spelling of app_domain's value.
@@ -51,7 +54,7 @@ func respell(as []*keynote.Assertion) ([]*keynote.Assertion, diag.List) {
 func (p *Policy) With(credentials []*keynote.Assertion) (*Policy, diag.List) {
 	as, _ := respell(append([]*keynote.Assertion(nil), credentials...))
 	set, l := p.set.With(as)
-	return &Policy{set}, l
+	return &Policy{p.file, set}, l
 }
 
 // Ask puts one proposal to the policy.

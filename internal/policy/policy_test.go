@@ -2,9 +2,12 @@ package policy_test
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"oakley/internal/doi"
 	"oakley/internal/policy"
@@ -40,14 +43,87 @@ func query(requesters ...string) *policy.Query {
 	}
 }
 
-func TestABriefRefusal(t *testing.T) {
-	p := load(t, `Comment: the branch
-Authorizer: "POLICY"
+// TestRefusals: of several proposals each is told what it lacked, and what holds for
+// all is told once.
+func TestRefusals(t *testing.T) {
+	p := load(t, `Authorizer: "POLICY"
 Licensees: "passphrase:mekmitasdigoat"
-Conditions: app_domain == "IPSec policy" && esp_present == "yes" && esp_enc_alg == "3des" -> "true";
+Conditions: esp_enc_alg == "aes" && esp_key_length == "256" && remote_filter == "192.168.002.000-192.168.002.255" -> "true";
 `)
-	d := p.Ask(query())
-	t.Log(d.Allow, "\n"+strings.Join(d.Brief(), "\n"))
-	t.Log("\n" + d.Tree())
-	t.Log("\n" + strings.Join(p.Ask(query("DN:/C=x")).Brief(), "\n"))
+	const (
+		who  = "refused to the holder of the pre-shared key (passphrase:***)"
+		what = "what to do: let both peers' Suites= in isakmpd.conf have what the test asks for, or change the test"
+		line = "isakmpd.policy:1: line 3: "
+	)
+	elsewhere := func(q *policy.Query) { q.Remote = policy.Filter{} }
+	for _, x := range []struct {
+		proposals []func(*policy.Query)
+		want      []string
+	}{
+		{[]func(*policy.Query){also(esp(doi.ESPAES, 256), elsewhere), also(esp(doi.ESPAES, 256), elsewhere)}, []string{
+			who,
+			line + `remote_filter == "192.168.002.000-192.168.002.255" is false: remote_filter is "192.000.002.002"`,
+			`the conditions asked about esp_enc_alg="aes" esp_key_length="256" remote_filter="192.000.002.002"`,
+			"what to do: the tunnel is for other networks than the test allows: correct the Remote-ID= of the connection here and the Local-ID= at the peer, or the test",
+		}},
+		{[]func(*policy.Query){esp(doi.ESP3DES, 0), esp(doi.ESPAES, 128), esp(doi.ESPAES, 128)}, []string{
+			who,
+			"ESP 3des cbc hmac-sha: " + line + `esp_enc_alg == "aes" is false: esp_enc_alg is "3des"`,
+			`ESP 3des cbc hmac-sha: the conditions asked about esp_enc_alg="3des" esp_key_length="0" remote_filter="192.168.002.000-192.168.002.255"`,
+			"ESP aes cbc 128 hmac-sha: " + line + `esp_key_length == "256" is false: esp_key_length is "128"`,
+			`ESP aes cbc 128 hmac-sha: the conditions asked about esp_enc_alg="aes" esp_key_length="128" remote_filter="192.168.002.000-192.168.002.255"`,
+			what,
+		}},
+	} {
+		var refused []*policy.Decision
+		for _, change := range x.proposals {
+			q := query()
+			change(q)
+			refused = append(refused, p.Ask(q))
+		}
+		if diff := cmp.Diff(x.want, policy.Refusals(refused)); diff != "" {
+			t.Errorf("-want +got\n%s", diff)
+		}
+	}
+
+	var many []*policy.Decision
+	for bits := range 200 {
+		q := query()
+		esp(doi.ESPBlowfish, bits)(q)
+		many = append(many, p.Ask(q))
+	}
+	said := policy.Refusals(many)
+	if last := said[len(said)-2]; len(said) != 9 || last != "200 proposals were refused; these were the first" {
+		t.Errorf("%d lines:\n%s", len(said), strings.Join(said, "\n"))
+	}
+}
+
+// TestRefusalsWithAdvice: there is something to do about each.
+func TestRefusalsWithAdvice(t *testing.T) {
+	for conditions, advice := range map[string]string{
+		`esp_present == "yes" -> "yes"`:   `write "true" behind the -> of a test that is to allow the tunnel`,
+		`esp_present == "yes" -> "false"`: `write "true" behind the -> of a test that is to allow the tunnel`,
+		`esp_present == yes -> "true"`:    "there is no attribute yes: look for its name in isakmpd.policy(5), or put it in quotes if it is a value",
+		`esp_present == "yes" -> true`:    `write "true" behind the -> of a test that is to allow the tunnel`,
+	} {
+		p := load(t, "Authorizer: \"POLICY\"\nLicensees: \"passphrase:mekmitasdigoat\"\nConditions: "+conditions+";\n")
+		said := p.Ask(query()).Brief()
+		if !slices.Contains(said, "what to do: "+advice) {
+			t.Errorf("%s:\n%s", conditions, strings.Join(said, "\n"))
+		}
+	}
+}
+
+// TestNothingInIt: a file of comments is a policy, with a warning, and the refusal
+// says which file it is.
+func TestNothingInIt(t *testing.T) {
+	for _, text := range []string{"", "\n\n", "# later\n"} {
+		p, l := policy.Load("/etc/isakmpd/isakmpd.policy", []byte(text))
+		if p == nil || len(l) != 1 || !strings.Contains(l.String(), "/etc/isakmpd/isakmpd.policy: warning: there is no assertion in this policy") {
+			t.Fatalf("%q: %s", text, l)
+		}
+		if d := p.Ask(query()); d.Allow || !strings.Contains(strings.Join(d.Brief(), "\n"), "in /etc/isakmpd/isakmpd.policy no assertion is by POLICY") {
+			t.Errorf("%q: %s", text, d.Tree())
+		}
+	}
 }
