@@ -41,6 +41,8 @@ var remedies = []struct{ prefix, what string }{
 	{"remote_id", "name the identity with which the peer came (its ID= in isakmpd.conf) in the test, if it may have the tunnel"},
 	{"remote_negotiation", "the peer comes from another address than the test allows: correct the test if it may"},
 	{"local_negotiation", "the peer came to another of our addresses than the test allows: correct the test if it may"},
+	{"remote_ike", "the peer comes from another address than the test allows: correct the test if it may"},
+	{"local_ike", "the peer came to another of our addresses than the test allows: correct the test if it may"},
 	{"GMTTimeOfDay", "it is another time than the test allows: wait, or change it (times are in UTC)"},
 	{"LocalTimeOfDay", "it is another time than the test allows: wait, or change it (times are this machine's local ones)"},
 }

@@ -144,6 +144,8 @@ var ofQuery = []Attribute{
 	{"phase1_group_desc", nil, FormNumber, func(f *facts) string { return number(f.Group) }},
 	{"local_negotiation_address", nil, FormAddress, func(f *facts) string { return pad(f.LocalAddr) }},
 	{"remote_negotiation_address", nil, FormAddress, func(f *facts) string { return pad(f.RemoteAddr) }},
+	{"local_ike_address", nil, FormAddress, func(f *facts) string { return pad(f.LocalAddr) }}, // older names of both
+	{"remote_ike_address", nil, FormAddress, func(f *facts) string { return pad(f.RemoteAddr) }},
 	{"GMTTimeOfDay", nil, FormTime, func(f *facts) string { return stamp(f.utc) }},
 	{"LocalTimeOfDay", nil, FormTime, func(f *facts) string { return stamp(f.localClock) }},
 }

@@ -37,6 +37,8 @@ pfs                         no                               | yes
 phase1_group_desc           14                               | 15
 local_negotiation_address   192.000.002.001                  | 2001:0db8:0000:0000:0000:0000:0000:0001
 remote_negotiation_address  192.000.002.002                  | 010.128.001.012
+local_ike_address           192.000.002.001                  | 2001:0db8:0000:0000:0000:0000:0000:0001
+remote_ike_address          192.000.002.002                  | 010.128.001.012
 GMTTimeOfDay                20261121120509                   | 20261121120509
 LocalTimeOfDay              20261121130509                   | 20261121130509
 ah_present                  no                               | yes

@@ -53,6 +53,9 @@ func checkRange(v string) *keynote.Advice {
 	if _, ok := cutFold(v, dnPrefix); ok {
 		return &keynote.Advice{Summary: "a distinguished name stands here as it is", Hint: "leave out " + dnPrefix}
 	}
+	if canonical := strings.ReplaceAll(v, oldMail, newMail); canonical != v && v[0] == '/' {
+		return &keynote.Advice{Summary: "the name of a mail address in a distinguished name is emailAddress here", Hint: "write " + canonical}
+	}
 	if !addressLike(v) {
 		return nil
 	}

@@ -109,9 +109,16 @@ func isEscape(s string) bool {
 	return err == nil
 }
 
+// What OpenSSL called, long ago, an address of mail in a distinguished name, and
+// what it calls it now.
+const (
+	oldMail = "/Email="
+	newMail = "/emailAddress="
+)
+
 // canonicalDN makes one text of the ways in which a DN principal is written:
-// letters beyond ASCII as they are or as \xHH, an address of mail under the name
-// that OpenSSL gave it long ago.
+// letters beyond ASCII as they are or as \xHH, an address of mail under either of
+// its names.
 func canonicalDN(text string) string {
 	var b strings.Builder
 	for i := range len(text) {
@@ -121,7 +128,7 @@ func canonicalDN(text string) string {
 			b.WriteByte(c)
 		}
 	}
-	return strings.ReplaceAll(b.String(), "/Email=", "/emailAddress=")
+	return strings.ReplaceAll(b.String(), oldMail, newMail)
 }
 
 // Tags of GeneralName (RFC 5280 section 4.2.1.6).
