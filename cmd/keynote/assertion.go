@@ -8,12 +8,17 @@ import (
 	"oakley/internal/keynote"
 )
 
-// signatureField finds where the line of the Signature field begins. No other
-// line of an assertion can look like it: what continues a field is indented.
+// isSignature tells whether a line begins the Signature field. No other line of an
+// assertion can look like it: what continues a field is indented.
+func isSignature(line string) bool {
+	label, _, found := strings.Cut(line, ":")
+	return found && strings.EqualFold(strings.TrimRight(label, " \t"), "signature")
+}
+
+// signatureField finds where the line of the Signature field begins.
 func signatureField(text string) (at int, ok bool) {
 	for line := range strings.Lines(text) {
-		label, _, found := strings.Cut(line, ":")
-		if found && strings.EqualFold(strings.TrimRight(label, " \t"), "signature") {
+		if isSignature(line) {
 			return at, true
 		}
 		at += len(line)

@@ -30,7 +30,7 @@ func TestAttributes(t *testing.T) {
 		`a = 1 2`:      "f:1: a string in quotes is wanted here",
 		`a = 1"2"`:     "f:1: a string in quotes is wanted here",
 		`a = b = "1"`:  "f:1: a string in quotes is wanted here",
-		"a = \"1\nb\"": "f:1: the string does not end in its line",
+		"a = \"1\nb\"": "f:1: this string does not end in its line",
 		`a =`:          "f:1: a string in quotes",
 	} {
 		err := readAttributes("f", in, map[string]string{})
@@ -41,8 +41,8 @@ func TestAttributes(t *testing.T) {
 }
 
 func TestWithoutSignatures(t *testing.T) {
-	const in = "A: 1\nSignature: \"x\\\n  y\"\n\nB: 2\n  Signature: no\nsignature :\n"
-	const want = "A: 1\n#Signature: \"x\\\n#  y\"\n\nB: 2\n  Signature: no\n#signature :\n"
+	const in = "A: 1\nSignature: \"x\\\n  y\"\n\nB: 2\n  Signature: no\nsignature :\nfree text\n"
+	const want = "A: 1\n#Signature: \"x\\\n#  y\"\n\nB: 2\n  Signature: no\n#signature :\n#free text\n"
 	if got := withoutSignatures(in); got != want {
 		t.Errorf("%q, not\n%q", got, want)
 	}

@@ -33,9 +33,9 @@ func TestLiterals(t *testing.T) {
 	for in, want := range map[string]string{
 		"":               "f: the file is empty",
 		" # \"x\"":       "f: the file is empty",
-		"\n\"abc":        "f:2: the string does not end",
-		`"abc\`:          "f:1: the string does not end",
-		"\"ab\ncd\"":     "f:1: the string does not end in its line",
+		"\n\"abc":        "f:2: this string does not end",
+		`"abc\`:          "f:1: this string does not end",
+		"\"ab\ncd\"":     "f:1: this string does not end in its line",
 		"\"a\"\n\n\"b\"": "f:3: one string is wanted",
 		"a b":            "f:1: one string is wanted",
 	} {

@@ -172,24 +172,17 @@ func (s *streams) parse(name, text string, from keynote.Source) ([]*keynote.Asse
 	return found, nil
 }
 
-// withoutSignatures makes comments of all Signature fields: what is trusted is
-// trusted whoever signed it, and lines keep their numbers.
+// withoutSignatures makes comments of all Signature fields and of what stands
+// behind them: what is trusted is trusted whoever signed it, and lines keep their
+// numbers.
 func withoutSignatures(text string) string {
 	var b strings.Builder
-	for {
-		at, ok := signatureField(text)
-		b.WriteString(text[:at])
-		if !ok {
-			return b.String()
+	within := false
+	for line := range strings.Lines(text) {
+		if within = !blank(line) && (within || isSignature(line)); within {
+			b.WriteByte('#')
 		}
-		rest := afterField(text[at:])
-		for line := range strings.Lines(text[at : len(text)-len(rest)]) {
-			if blank(line) {
-				b.WriteString(line)
-				continue
-			}
-			b.WriteString("#" + line)
-		}
-		text = rest
+		b.WriteString(line)
 	}
+	return b.String()
 }

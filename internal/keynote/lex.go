@@ -125,7 +125,7 @@ func (l *lexer) literal() token {
 		case '\n', '\r':
 			at := span{from, l.off}
 			l.off = l.end
-			return token{tBad, "this string does not end in its line", at}
+			return token{tBad, "this string does not end in its line; a backslash at the end of a line continues it", at}
 		case '\\':
 			l.off++
 			l.escape(&b)

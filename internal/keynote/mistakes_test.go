@@ -78,7 +78,7 @@ func TestMistakes(t *testing.T) {
 		{policy + "Conditions: true -> { true; ;\n", "p:2:29: error: a value is missing: there is `;` instead | a string stands in quotes, an attribute without"},
 		{policy + "Conditions: true -> { true;\n", "p:2:27: error: a value is missing: there is the end of the field instead | a string stands in quotes, an attribute without; ( and { need ) and }"},
 		{policy + "Conditions: a == 99999999999;\n", "p:2:18: error: integers go from -2147483648 to 2147483647 | compare long numbers, such as times, as strings in quotes"},
-		{policy + "Conditions: a == \"b;\n", "p:2:18: error: this string does not end in its line | "},
+		{policy + "Conditions: a == \"b;\n", "p:2:18: error: this string does not end in its line; a backslash at the end of a line continues it | "},
 		{policy + "Conditions: a ? b;\n", "p:2:15: error: the character '?' has no meaning here | "},
 		{policy + "Conditions: a == 3des;\n", "p:2:18: error: a name does not begin with a digit | "},
 		{policy + "Conditions: a ~= \"(x\";\n", "p:2:18: warning: this test is never true, its regular expression is invalid: a ( is not closed | write an extended regular expression of POSIX; every backslash is written twice in a string"},

@@ -46,25 +46,6 @@ func Message(assertion []byte, algorithm string) ([]byte, error) {
 	return []byte(body + algorithm), nil
 }
 
-// Quote writes s as a string literal of KeyNote (RFC 2704 section 4.3.1). ok is
-// false when that cannot be done, because there is a NUL character in s.
-func Quote(s string) (literal string, ok bool) {
-	b := []byte{'"'}
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == 0:
-			return "", false
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-		case c < ' ' || c >= 0x7f:
-			b = append(b, '\\', '0'+c>>6, '0'+c>>3&7, '0'+c&7)
-		default:
-			b = append(b, c)
-		}
-	}
-	return string(append(b, '"')), true
-}
-
 // Message is what the signature of a covers.
 func (a *Assertion) Message() ([]byte, error) {
 	algorithm, _, _ := strings.Cut(a.signature, ":")
