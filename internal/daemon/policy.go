@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -76,7 +77,7 @@ func question(q ike.QueryPolicy, p ike.PolicyProposal, now time.Time) *policy.Qu
 	}
 	for _, s := range p.Protocols {
 		x.Protocols = append(x.Protocols, policy.Protocol{
-			Proto: s.Proto, ID: s.ID, Mode: s.Mode, UDP: s.UDP, Auth: s.Auth, KeyBits: s.KeyBits, Seconds: s.Seconds, Kilobytes: s.Kilobytes, ESN: s.ESN,
+			Proto: s.Proto, ID: s.ID, Mode: s.Mode, UDP: s.UDP, Auth: s.Auth, KeyBits: keyBits(s), Seconds: s.Seconds, Kilobytes: s.Kilobytes, ESN: s.ESN,
 		})
 	}
 	return x
@@ -115,7 +116,8 @@ func connectionFor(cfg *ike.Config, q ike.QueryPolicy) (c *ike.Connection, reaso
 		return nil, fmt.Sprintf("connection %s is with peer %s, not with %s", c.Name, c.Peer.Name, q.Peer)
 	case !q.Initiator && c.ActiveOnly:
 		return nil, fmt.Sprintf("connection %s is Active-only, and the peer started it", c.Name)
-	case !means(c.Local, q.Selector.Src, q.LocalAddr.Addr()) || !means(c.Remote, q.Selector.Dst, q.Remote.Addr()):
+	case !means(c.Local, q.Selector.Src, q.LocalAddr.Addr()) || !means(c.Remote, q.Selector.Dst, q.Remote.Addr()),
+		cmp.Or(c.Local.Proto, c.Remote.Proto) != q.Selector.Proto, c.Local.Port != q.Selector.SrcPort, c.Remote.Port != q.Selector.DstPort:
 		return nil, fmt.Sprintf("%s is not what connection %s is for", q.Selector, c.Name)
 	}
 	return c, ""
@@ -160,27 +162,35 @@ func transformIs(ts []ike.Phase2Transform, p ike.PolicyProtocol, pfs doi.Group) 
 	return false
 }
 
-// keyIs tells whether a key length, in bits, is one that the transform takes. A
-// length that was not named is the cipher's default.
+// keyIs tells whether a key length is one that the transform takes.
 func keyIs(t ike.Phase2Transform, p ike.PolicyProtocol) bool {
-	if t.KeyLength.IsZero() || p.Proto != doi.ProtoESP {
-		return true
+	return t.KeyLength.IsZero() || p.Proto != doi.ProtoESP || t.KeyLength.Accepts(uint64(keyBits(p)))
+}
+
+// keyBits is the length of the key in bits: what the proposal says, or the cipher's
+// default where it says nothing; 0 where all keys of the cipher have one length,
+// whichever side made the proposal.
+func keyBits(p ike.PolicyProtocol) int {
+	standard, several := defaultBits[doi.ESP(p.ID)]
+	switch {
+	case p.Proto != doi.ProtoESP:
+		return p.KeyBits
+	case !several:
+		return 0
+	case p.KeyBits == 0:
+		return standard
 	}
-	bits := uint64(p.KeyBits)
-	if bits == 0 {
-		bits = defaultBits[doi.ESP(p.ID)]
-	}
-	return t.KeyLength.Accepts(bits)
+	return p.KeyBits
 }
 
 // defaultBits is the key length of ciphers that have several.
-var defaultBits = map[doi.ESP]uint64{
-	doi.ESPAES:         8 * uint64(ipsec.CipherAESCBC.Info().DefKey),
-	doi.ESPAESCTR:      8 * uint64(ipsec.CipherAESCTR.Info().DefKey),
-	doi.ESPAESGCM8:     8 * uint64(ipsec.CipherAESGCM8.Info().DefKey),
-	doi.ESPAESGCM12:    8 * uint64(ipsec.CipherAESGCM12.Info().DefKey),
-	doi.ESPAESGCM16:    8 * uint64(ipsec.CipherAESGCM16.Info().DefKey),
-	doi.ESPNullAESGMAC: 8 * uint64(ipsec.CipherAESGMAC.Info().DefKey),
-	doi.ESPBlowfish:    8 * uint64(ipsec.CipherBlowfish.Info().DefKey),
-	doi.ESPCAST:        8 * uint64(ipsec.CipherCAST.Info().DefKey),
+var defaultBits = map[doi.ESP]int{
+	doi.ESPAES:         8 * ipsec.CipherAESCBC.Info().DefKey,
+	doi.ESPAESCTR:      8 * ipsec.CipherAESCTR.Info().DefKey,
+	doi.ESPAESGCM8:     8 * ipsec.CipherAESGCM8.Info().DefKey,
+	doi.ESPAESGCM12:    8 * ipsec.CipherAESGCM12.Info().DefKey,
+	doi.ESPAESGCM16:    8 * ipsec.CipherAESGCM16.Info().DefKey,
+	doi.ESPNullAESGMAC: 8 * ipsec.CipherAESGMAC.Info().DefKey,
+	doi.ESPBlowfish:    8 * ipsec.CipherBlowfish.Info().DefKey,
+	doi.ESPCAST:        8 * ipsec.CipherCAST.Info().DefKey,
 }

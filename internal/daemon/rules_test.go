@@ -214,6 +214,33 @@ func TestThePolicySeesHosts(t *testing.T) {
 	}
 }
 
+// Both sides tell their policies the same of one proposal.
+func TestThePolicySeesKeysOfTheCiphers(t *testing.T) {
+	for suite, conditions := range map[string]string{
+		"QM-ESP-3DES-SHA2-256-PFS-GRP31-SUITE":    `esp_enc_alg == "3des" && esp_key_length == "0"`,
+		"QM-ESP-AES-256-SHA2-256-PFS-GRP31-SUITE": `esp_enc_alg == "aes" && esp_key_length == "256"`,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			hub := netio.NewHub()
+			passive, active := east, west
+			passive.list, active.list = "Passive-connections", "Connections"
+			var nodes []*node
+			for _, s := range []side{passive, active} {
+				h := newFakeHost(hub, s.own)
+				h.put(policyPath, withKey(conditions))
+				conf := strings.Replace(s.conf(), "QM-ESP-AES-SHA2-256-PFS-GRP31-SUITE", suite, 1)
+				nodes = append(nodes, run(t, h, conf, func(o *Options) { o.NoPolicy = false }))
+			}
+			for _, n := range nodes {
+				n.log.await(t, "phase 2 (quick mode) done for connection tunnel", 1)
+			}
+			for _, n := range nodes {
+				n.end(t)
+			}
+		})
+	}
+}
+
 // signed is a credential with the signature of a new key.
 func signed(t *testing.T, licensee string) (authorizer, text string) {
 	t.Helper()

@@ -204,6 +204,8 @@ func TestThePolicyAllowsWhatTheConnectionOffersAndNothingElse(t *testing.T) {
 		"another peer":        func(q *ike.QueryPolicy) { q.Peer = "else" },
 		"wider local net":     func(q *ike.QueryPolicy) { q.Selector.Src = netip.MustParsePrefix("10.0.0.0/8") },
 		"another remote net":  func(q *ike.QueryPolicy) { q.Selector.Dst = netip.MustParsePrefix("10.9.0.0/24") },
+		"one protocol alone":  func(q *ike.QueryPolicy) { q.Selector.Proto = 6 },
+		"one port alone":      func(q *ike.QueryPolicy) { q.Selector.Proto, q.Selector.DstPort = 6, 80 },
 		"another cipher":      func(q *ike.QueryPolicy) { q.Proposals[0].Protocols[0].ID = uint8(doi.ESPDES) },
 		"another hash":        func(q *ike.QueryPolicy) { q.Proposals[0].Protocols[0].Auth = doi.AuthHMACMD5 },
 		"no authentication":   func(q *ike.QueryPolicy) { q.Proposals[0].Protocols[0].Auth = 0 },
