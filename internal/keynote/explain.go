@@ -104,6 +104,7 @@ const (
 	maxMissing  = 8
 	maxLooks    = 64  // at operands, the same one more than once included
 	maxExcerpt  = 200 // bytes of a test that are shown
+	maxValue    = 120 // bytes of a value or a name that are: two IPv6 addresses, most distinguished names
 )
 
 // Explain answers q as Query does, and says why.
@@ -183,15 +184,25 @@ func (x *index) isAuthor(id int32) bool {
 // show is a principal without what may be a passphrase.
 func (r *run) show(principal string) string {
 	if !looksSecret(principal) {
-		return clip(principal)
+		return shorten(principal)
 	}
 	if id, ok := r.x.find(r.s.canonical(principal)); ok && r.x.isAuthor(id) {
-		return clip(principal)
+		return shorten(principal)
 	}
 	if kind, _, ok := strings.Cut(principal, ":"); ok && strings.HasPrefix(strings.ToLower(kind), "passphrase") {
 		return kind + ":" + veil
 	}
 	return veil
+}
+
+// shorten is a principal for a sentence: the beginning of a key tells it from
+// others, while of a distinguished name that is the end.
+func shorten(principal string) string {
+	kind, _, ok := strings.Cut(principal, ":")
+	if ok && !strings.EqualFold(kind, "dn") {
+		return clip(principal)
+	}
+	return clipTo(principal, maxValue)
 }
 
 // granting are the assertions that POLICY's value came by.

@@ -121,6 +121,26 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestLongNamesAndValues: what tells two of them apart is still there.
+func TestLongNamesAndValues(t *testing.T) {
+	const (
+		dn      = "DN:/C=SE/O=A Company With Many Branch Offices AB/OU=Networks/CN=gw17.worksite.se"
+		network = "2001:0db8:0000:0000:0000:0000:0000:0000-2001:0db8:0000:ffff:ffff:ffff:ffff:ffff"
+	)
+	s := load(t, "Authorizer: \"POLICY\"\nLicensees: \""+dn+"\"\nConditions: remote_filter == \"x\";\n")
+	got := explain(t, s, map[string]string{"remote_filter": network}, dn).Brief()
+	if len(got) != 2 || !strings.HasSuffix(got[0], dn) || !strings.HasSuffix(got[1], `remote_filter is "`+network+`"`) {
+		t.Error(got)
+	}
+	got = explain(t, s, map[string]string{"remote_filter": strings.Repeat("ä", 1000)}, "rsa-hex:"+strings.Repeat("ab", 500)).Brief()
+	if len(got) != 2 || !strings.HasSuffix(got[0], " rsa-hex:"+strings.Repeat("ab", 16)+"...") {
+		t.Error(got)
+	}
+	if s := keynote.Clip("aä", 2); s != "a..." {
+		t.Error(s)
+	}
+}
+
 // TestSomeMissing: who is needed too, and who would be one of several.
 func TestSomeMissing(t *testing.T) {
 	for licensees, want := range map[string]string{

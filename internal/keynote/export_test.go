@@ -90,3 +90,6 @@ func (a *Assertion) View() View {
 
 // CompilePattern is what a query does with a pattern that depends on attributes.
 func CompilePattern(text string) *regexp.Regexp { return compile(text).re }
+
+// Clip shortens a text for a sentence.
+func Clip(s string, most int) string { return clipTo(s, most) }

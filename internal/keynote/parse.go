@@ -3,6 +3,7 @@ package keynote
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Bounds of one assertion.
@@ -106,12 +107,16 @@ func (p *parser) node(e expr) *expr {
 }
 
 // clip shortens what came from a text, for a sentence.
-func clip(s string) string {
-	const most = 40
-	if len(s) > most {
-		return s[:most] + "..."
+func clip(s string) string { return clipTo(s, 40) }
+
+func clipTo(s string, most int) string {
+	if len(s) <= most {
+		return s
 	}
-	return s
+	for !utf8.RuneStart(s[most]) && most > 0 {
+		most--
+	}
+	return s[:most] + "..."
 }
 
 // or reads an expression of any kind.

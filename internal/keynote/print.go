@@ -111,7 +111,7 @@ func (w *Reason) lines() []string {
 		}
 		return []string{place + needs + strings.Join(w.Missing, ", ")}
 	case ReasonUnreached:
-		return []string{fmt.Sprintf("%s: names the requester, but nothing from POLICY leads to its authorizer %s", place, printable(clip(w.Assertion.shownAuthorizer())))}
+		return []string{fmt.Sprintf("%s: names the requester, but nothing from POLICY leads to its authorizer %s", place, printable(w.Assertion.shownAuthorizer()))}
 	}
 	if len(w.Failures) == 0 {
 		return []string{place + ": its conditions allow nothing"}
@@ -137,7 +137,7 @@ func (a *Assertion) shownAuthorizer() string {
 	if kind, _, _ := strings.Cut(v, ":"); strings.HasPrefix(strings.ToLower(kind), "passphrase") {
 		return kind + ":" + veil
 	}
-	return `"` + v + `"`
+	return `"` + shorten(v) + `"`
 }
 
 // String is the failure in one sentence with its line.

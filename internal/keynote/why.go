@@ -141,7 +141,7 @@ func (w *why) operands(f *Failure, e *expr) {
 		if e.mayNameRequesters() {
 			v = w.veiled(v)
 		}
-		o.Value = strconv.Quote(clip(v))
+		o.Value = strconv.Quote(clipTo(v, maxValue))
 	}
 	if m.err != nil { // then what it is made of
 		for _, k := range e.kids {
@@ -161,7 +161,7 @@ func (w *why) operands(f *Failure, e *expr) {
 // veiled takes out of a value the passphrase of who asks.
 func (w *why) veiled(v string) string {
 	for _, p := range w.r.requesters {
-		if shown := w.r.show(p); p != "" && shown != clip(p) {
+		if shown := w.r.show(p); p != "" && shown != shorten(p) {
 			v = strings.ReplaceAll(v, p, shown)
 		}
 	}
