@@ -123,6 +123,24 @@ func TestThePolicyAloneDecidesAboutOtherNetworks(t *testing.T) {
 	}
 }
 
+// A connection that the policy would allow has the suites of [General], and the
+// refusal of others says so.
+func TestOtherNetworksHaveTheDefaultSuites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := netio.NewHub()
+		passive := east
+		passive.list, passive.general = "Passive-connections", "Default-phase-2-suites= QM-ESP-3DES-SHA2-256-PFS-GRP31-SUITE"
+		a := underPolicy(t, hub, passive, withKey(`esp_present == "yes"`))
+		active := west
+		active.list, active.net = "Connections", "10.3.0.0"
+		b := run(t, newFakeHost(hub, west.own), active.conf())
+		a.log.await(t, "no proposal of the peer's is one of ours", 1)
+		a.log.await(t, "those of Default-phase-2-suites= in [General]", 1)
+		b.end(t)
+		a.end(t)
+	})
+}
+
 func TestABrokenPolicyKeepsTheOldOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := netio.NewHub()

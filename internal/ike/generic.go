@@ -99,4 +99,12 @@ func (e *Engine) adoptConn(name string, remote netip.AddrPort, sa *ipsec.SA) *co
 	return cs
 }
 
+// suitesHint is what to do when the peer offers none of a connection's suites.
+func (cs *connState) suitesHint() string {
+	if cs.byPolicy {
+		return "no connection here is for these networks, so the suites are those of Default-phase-2-suites= in [General]: make them and the peer's share one line, or write a connection"
+	}
+	return "make the two sides' phase 2 suites share one line (Configuration= and Suites= of the connection here)"
+}
+
 func isUnlisted(conn string) bool { return strings.HasPrefix(conn, unlistedName+"@") }

@@ -56,7 +56,7 @@ func (e *Engine) quick1(p *phase1, d Datagram, h isakmp.Header) (rej *rejection)
 		rej := kill(FaultIncompatible, doi.NotifyNoProposalChosen, "no proposal of the peer's is one of ours")
 		rej.failed = &Failed{
 			Conn: q.cs.conn.Name, Reason: rej.reason, Ours: describeSuites(q.cs.conn, p.nat()), Theirs: describeSA(sa), Differs: differs,
-			Hint: "make the two sides' phase 2 suites share one line (Configuration= and Suites= of the connection here)",
+			Hint: q.cs.suitesHint(),
 		}
 		return rej
 	}
