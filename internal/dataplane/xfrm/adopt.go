@@ -196,7 +196,7 @@ func (p *Plane) ours(w *wire.Policy) bool {
 }
 
 func (p *Plane) groupOf(w *wire.Policy) groupKey {
-	k := groupKey{dir: ipsec.In, sel: selectorFrom(&w.Sel), ifid: w.IfID}
+	k := groupKey{dir: ipsec.In, sel: selectorFrom(&w.Sel), fragments: onlyFragments(&w.Sel), ifid: w.IfID}
 	if w.Dir == wire.DirOut {
 		k.dir = ipsec.Out
 	}

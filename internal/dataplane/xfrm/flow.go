@@ -27,17 +27,19 @@ type flowEntry struct {
 	resting *time.Timer   // not nil: nothing is asked for
 	refused time.Time     // when it began to rest
 
-	spares []*flowEntry // see there
-	spare  bool         // it is one of those
+	spares    []*flowEntry // see there
+	spare     bool         // it is one of those
+	fragments bool         // it is the one for what has lost its ports
 }
 
 func (f *flowEntry) scope() scope { return scope{dir: f.Dir, duty: duty{flow: f.ID}} }
 
 // groupKey is what the kernel knows only one policy of, in one direction.
 type groupKey struct {
-	dir  ipsec.Direction
-	sel  ipsec.Selector
-	ifid uint32
+	dir       ipsec.Direction
+	sel       ipsec.Selector
+	fragments bool // of packets without ports alone, and not of any
+	ifid      uint32
 }
 
 // group are the flows of one selector, and the policies of the first of them.
@@ -55,7 +57,9 @@ func (g *group) first() *flowEntry {
 	return g.flows[0]
 }
 
-func (f *flowEntry) groupKey() groupKey { return groupKey{f.Dir, f.Selector, f.Interface} }
+func (f *flowEntry) groupKey() groupKey {
+	return groupKey{f.Dir, f.Selector, f.fragments, f.Interface}
+}
 
 // ApplyFlows changes the SPD, all or nothing: what the kernel took before it
 // refused one is taken back. Policies come and change before any goes.

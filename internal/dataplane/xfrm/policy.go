@@ -32,6 +32,9 @@ func (p *Plane) desired(g *group) (want [3]*wire.Policy) {
 		Sel: selectorOf(&f.Selector), Limits: wire.NoLimits(), Priority: p.book.orders.priority(&f.Flow),
 		Mark: p.opt.Mark, IfID: f.Interface,
 	}
+	if f.fragments {
+		ofFragments(&w)
+	}
 	if f.Dir == ipsec.Out {
 		p.outgoing(f, &w)
 		w.Dir = wire.DirOut
@@ -41,7 +44,10 @@ func (p *Plane) desired(g *group) (want [3]*wire.Policy) {
 	p.incoming(f, &w)
 	in, fwd := w, w
 	in.Dir, fwd.Dir = wire.DirIn, wire.DirFwd
-	want[wire.DirIn], want[wire.DirFwd] = &in, &fwd
+	want[wire.DirFwd] = &fwd
+	if !f.fragments { // what is for this host was made whole before
+		want[wire.DirIn] = &in
+	}
 	return want
 }
 

@@ -43,6 +43,13 @@ func hint(order uint32) int {
 	return int(first + (uint64(order)-exactTo)*(slots-first)/(1<<32-exactTo))
 }
 
+// The lowest bits of a priority.
+const (
+	noSrcPort uint32 = 1 << iota
+	noDstPort
+	noProto
+)
+
 func specificity(s *ipsec.Selector) uint32 {
 	unless := func(given bool, n uint32) uint32 {
 		if given {
@@ -51,7 +58,7 @@ func specificity(s *ipsec.Selector) uint32 {
 		return n
 	}
 	return (uint32(128-s.Dst.Bits())*129+uint32(128-s.Src.Bits()))*8 +
-		unless(s.Proto != 0, 4) + unless(s.DstPort != 0, 2) + unless(s.SrcPort != 0, 1)
+		unless(s.Proto != 0, noProto) + unless(s.DstPort != 0, noDstPort) + unless(s.SrcPort != 0, noSrcPort)
 }
 
 // orders gives the orders in use their slots.

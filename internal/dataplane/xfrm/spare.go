@@ -2,8 +2,10 @@ package xfrm
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 
+	"oakley/internal/dataplane/xfrm/wire"
 	"oakley/internal/ipsec"
 )
 
@@ -32,7 +34,8 @@ const (
 )
 
 // spares are flows that let pass what f leaves alone: of f's order, and more
-// specific. Nobody but the kernel sees them.
+// specific. And one that drops what may be f's and does not say so. Nobody but the
+// kernel sees them.
 func spares(f *flowEntry) (all []*flowEntry) {
 	if f.Type == ipsec.FlowBypass {
 		return nil
@@ -55,6 +58,12 @@ func spares(f *flowEntry) (all []*flowEntry) {
 			add(src)
 		}
 	}
+	if hides(f) {
+		s := &flowEntry{Flow: f.Flow, spare: true, fragments: true}
+		s.ID += " fragments"
+		s.Type, s.Selector.SrcPort, s.Selector.DstPort = ipsec.FlowDeny, 0, 0
+		all = append(all, s)
+	}
 	if nearby(f) {
 		for _, message := range []uint16{neighbourSolicitation, neighbourAdvert} {
 			sel := f.Selector
@@ -63,6 +72,28 @@ func spares(f *flowEntry) (all []*flowEntry) {
 		}
 	}
 	return all
+}
+
+// hides tells whether what f is for may pass it unseen: for the kernel's policies
+// no fragment of a packet that it forwards has ports, the first one neither, so
+// that what may leave or come through an SA alone, if at all, would do so in clear
+// as soon as it is long (RFC 4301 section 7). Those fragments are dropped. Where
+// the kernel makes packets whole before, as it does where it tracks connections,
+// there are none.
+func hides(f *flowEntry) bool {
+	ports := f.Selector.SrcPort != 0 || f.Selector.DstPort != 0
+	return ports && hasPorts[f.Selector.Proto] && (f.Type == ipsec.FlowRequire || f.Type == ipsec.FlowDontAcq || f.Type == ipsec.FlowDeny)
+}
+
+// ofFragments makes w a policy of packets whose ports are 0, which is what
+// fragments have. It comes before what has no ports.
+func ofFragments(w *wire.Policy) {
+	w.Sel.SrcMask, w.Sel.DstMask = math.MaxUint16, math.MaxUint16
+	w.Priority &^= noSrcPort | noDstPort
+}
+
+func onlyFragments(s *wire.Selector) bool {
+	return s.SrcMask != 0 && s.DstMask != 0 && s.SrcPort == 0 && s.DstPort == 0
 }
 
 // contains tells whether a network is so large that it merely contains p.

@@ -27,6 +27,8 @@
 // A flow that merely contains groups of hosts or the addresses of a link leaves
 // them alone, and neighbours find each other whatever two hosts protect between
 // them (spare.go): the kernel's policies see what no packet of a TUN device is.
+// And where a flow with ports protects or drops, fragments are dropped, in which
+// the kernel sees no ports.
 //
 // The SAs of a bundle are several templates of one policy, pinned by their SPIs,
 // so that two bundles are never mixed; the kernel makes one outer header for a
