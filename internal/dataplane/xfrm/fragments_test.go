@@ -47,8 +47,12 @@ func TestFragmentsPolicies(t *testing.T) {
 		typ  ipsec.FlowType
 		want int
 	}{
-		{ipsec.FlowRequire, 2}, {ipsec.FlowDontAcq, 2}, {ipsec.FlowDeny, 2},
-		{ipsec.FlowUse, 0}, {ipsec.FlowAcquire, 0}, {ipsec.FlowBypass, 0},
+		{ipsec.FlowRequire, 2},
+		{ipsec.FlowDontAcq, 2},
+		{ipsec.FlowDeny, 2},
+		{ipsec.FlowUse, 0},
+		{ipsec.FlowAcquire, 0},
+		{ipsec.FlowBypass, 0},
 	} {
 		all := protectsPorts("c", netA, netB, c.typ, 2000)
 		must(t, p.ApplyFlows(ctx, all))
