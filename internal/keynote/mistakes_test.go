@@ -119,6 +119,7 @@ func TestNothingShowsAPassphrase(t *testing.T) {
 		"Authorizer: \"POLICY\"\nLicensees \"" + secret + "\"\n",
 		"Authorizer: \"POLICY\"\n\n Licensees: \"" + secret + "\"\n",
 		"Licensees: \"DN:a\"\nLicensees: \"" + secret + "\"\n",
+		"Authorizer: \"POLICY\"\nLicensees: \"" + secret + "\x00\"\n",
 		"$Id: \"" + secret + "\n",
 		"Signature: \"a:b\"\nLicensees: \"" + secret + "\"\n",
 		"Authorizer: \"POLICY\"\nLicensees: \"rsa-hex:12\" || \"" + secret + "\" || || \"passphrase:" + secret + "\"\n",

@@ -37,6 +37,7 @@ func Parse(name string, src []byte, from Source) ([]*Assertion, diag.List) {
 	s.remarks.doc = s.doc
 	if i := strings.IndexByte(text, 0); i >= 0 {
 		s.remarks.add(diag.Error, span{i, i + 1}, "write the file anew as plain text", "there is a NUL character in the text")
+		s.veilLines(span{0, len(text)})
 		return nil, s.remarks.list()
 	}
 	for n := 0; n < len(s.doc.lines); {
