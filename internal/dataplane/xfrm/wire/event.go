@@ -84,29 +84,6 @@ func appendHard(b []byte, hard bool) []byte {
 	return zeros(append(b, v), 7)
 }
 
-// PolicyExpire: a limit of a policy was reached.
-type PolicyExpire struct {
-	Policy Policy
-	Hard   bool
-}
-
-// ParsePolicyExpire reads PolExpire.
-func ParsePolicyExpire(b []byte) (*PolicyExpire, error) {
-	fixed, rest, err := body("a policy's expiry", b, policySize+8)
-	if err != nil {
-		return nil, err
-	}
-	e := &PolicyExpire{Policy: parsePolicyInfo(fixed), Hard: fixed[policySize] != 0}
-	return e, e.Policy.parseAttrs(rest)
-}
-
-// Append appends PolExpire.
-func (e *PolicyExpire) Append(b []byte) []byte {
-	whole := e.Policy.Append(nil)
-	b = appendHard(append(b, whole[:policySize]...), e.Hard)
-	return append(b, whole[policySize:]...)
-}
-
 // Mapping: authentic packets of an SA in UDP come from another address or port.
 type Mapping struct {
 	SA       ID

@@ -27,9 +27,6 @@ func (s *SPDInfo) Append(b []byte) []byte {
 	return b
 }
 
-// AppendGetInfo appends the message of GetSPDInfo and GetSADInfo.
-func AppendGetInfo(b []byte) []byte { return native.AppendUint32(b, ^uint32(0)) }
-
 // ParseSPDInfo reads NewSPDInfo.
 func ParseSPDInfo(b []byte) (*SPDInfo, error) {
 	_, rest, err := body("the numbers of the SPD", b, 4)
@@ -64,27 +61,4 @@ func parseThresholds(v []byte) (*Thresholds, error) {
 		return nil, err
 	}
 	return &Thresholds{v[0], v[1]}, nil
-}
-
-// SADInfo is what the kernel tells of its SAD.
-type SADInfo struct{ SAs, Buckets, MaxBuckets uint32 }
-
-// ParseSADInfo reads NewSADInfo.
-func ParseSADInfo(b []byte) (*SADInfo, error) {
-	_, rest, err := body("the numbers of the SAD", b, 4)
-	if err != nil {
-		return nil, err
-	}
-	s := &SADInfo{}
-	return s, attributes(rest, func(t attr, v []byte) (err error) {
-		switch t {
-		case 1:
-			err = parseU32(v, &s.SAs)
-		case 2:
-			if v, err = atLeast(v, 8); err == nil {
-				s.Buckets, s.MaxBuckets = native.Uint32(v), native.Uint32(v[4:])
-			}
-		}
-		return err
-	})
 }
