@@ -31,9 +31,8 @@ func Check(opt Options, out, remarks io.Writer, color bool) error {
 	if err := checkPolicy(&opt, c, remarks, color); err != nil {
 		return err
 	}
-	opt.NoPolicy = true // it was looked at
 	d := &Daemon{opt: opt, host: opt.Host}
-	l, err := d.translate(c)
+	l, err := d.translate(c, nil)
 	if err != nil {
 		return fmt.Errorf("%s: %w", opt.Config, err)
 	}

@@ -54,7 +54,11 @@ func (d *Daemon) load() (*loaded, error) {
 	if c == nil {
 		return nil, &errConfig{d.opt.Config, list}
 	}
-	l, err := d.translate(c)
+	rules, err := d.loadRules(c)
+	if err != nil {
+		return nil, err
+	}
+	l, err := d.translate(c, rules)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", d.opt.Config, err)
 	}
@@ -62,17 +66,14 @@ func (d *Daemon) load() (*loaded, error) {
 	return l, nil
 }
 
-// translate makes what the engine and the data plane work by.
-func (d *Daemon) translate(c *conf.Config) (*loaded, error) {
-	rules, err := d.loadRules(c)
-	if err != nil {
-		return nil, err
-	}
+// translate makes what the engine and the data plane work by; rules may be nil.
+func (d *Daemon) translate(c *conf.Config, rules *rules) (*loaded, error) {
 	l := &loaded{conf: c, policy: rules, keepSAs: !c.General.DeleteSAs, verbose: d.opt.Verbose || c.General.LogVerbose, debug: d.opt.Debug}
 	for _, x := range c.General.LogLevels {
 		l.setLevel(x)
 	}
 	t := &translator{rules: rules, host: d.host, opt: &d.opt, conf: c, peers: map[*conf.Peer]*ike.Peer{}}
+	var err error
 	if l.listen, err = t.listen(); err != nil {
 		return nil, err
 	}

@@ -25,7 +25,11 @@ func (d *Daemon) Reload() {
 			d.refused(err)
 			return
 		}
-		d.adopt(next, "configuration "+d.opt.Config+" read again")
+		files := "configuration " + d.opt.Config
+		if next.policy != nil {
+			files += " and policy " + next.conf.General.PolicyFile
+		}
+		d.adopt(next, files+" read again")
 	})
 }
 
@@ -75,7 +79,7 @@ func (d *Daemon) resolveAgain() {
 	if !d.cfg.homeless {
 		return
 	}
-	next, err := d.translate(d.cfg.conf)
+	next, err := d.translate(d.cfg.conf, d.cfg.policy)
 	if err != nil || next.homeless || next.trim(d.plane.backend().Info()) != nil {
 		return
 	}

@@ -154,7 +154,7 @@ func TestABrokenPolicyKeepsTheOldOne(t *testing.T) {
 		// A new policy is for new SAs: what is up stays up.
 		a.host.put(policyPath, withKey(`esp_enc_alg == "3des"`))
 		a.Reload()
-		a.log.await(t, "read again", 1)
+		a.log.await(t, "and policy "+policyPath+" read again", 1)
 		if n := len(a.plane.state(t).SAs); n != 2 {
 			t.Errorf("%d SAs", n)
 		}
@@ -163,6 +163,28 @@ func TestABrokenPolicyKeepsTheOldOne(t *testing.T) {
 		b.end(t)
 		a.end(t)
 	})
+}
+
+// A policy is read on HUP alone: one that is being written does not keep the daemon
+// from finding its addresses, and is not in force.
+func TestThePolicyIsNotReadByTheWay(t *testing.T) {
+	for _, unfinished := range []string{"Authorizer: \"POLICY", "Authorizer: \"POLICY\"\nLicensees: \"nobody\"\n"} {
+		synctest.Test(t, func(t *testing.T) {
+			hub := netio.NewHub()
+			h := newFakeHost(hub, east.own)
+			h.setRoute(false)
+			h.put(policyPath, withKey(aesAlone))
+			everywhere := strings.Replace(east.conf(), "Listen-on= 192.0.2.1", "", 1)
+			a := run(t, h, everywhere, func(o *Options) { o.NoPolicy = false })
+			a.log.await(t, "our address towards peer far is not known", 1)
+			h.put(policyPath, unfinished)
+			b := run(t, newFakeHost(hub, west.own), west.conf())
+			h.setRoute(true)
+			a.log.await(t, "phase 2 (quick mode) done for connection tunnel", 1)
+			b.end(t)
+			a.end(t)
+		})
+	}
 }
 
 // Warnings of the policy come with those of the configuration; credentials of the
