@@ -112,5 +112,8 @@ func TestQuoteIsReadBack(t *testing.T) {
 		if len(as) != 1 || as[0].Authorizer() != want {
 			t.Fatalf("%q is read of %s", as[0].Authorizer(), literal)
 		}
+		if got, n, err := keynote.Unquote(literal + "\" || x"); err != nil || got != want || n != len(literal) {
+			t.Fatalf("%q, %d, %v is read of %s", got, n, err, literal)
+		}
 	})
 }
