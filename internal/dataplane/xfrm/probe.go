@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -86,9 +85,10 @@ var (
 
 // prober tries SAs.
 type prober struct {
-	k   kernel
-	spi ipsec.SPI
-	a   *Abilities
+	k    kernel
+	spi  ipsec.SPI
+	a    *Abilities
+	ends [2]netip.Addr // between which it has ESP
 }
 
 func probe(k kernel) (*Abilities, error) {
@@ -155,10 +155,13 @@ func (p *prober) proto(proto ipsec.Proto) error {
 		if err != nil {
 			return err
 		}
-		if proto == ipsec.ProtoESP && ends == probe6 {
-			p.a.IPv6 = ok
-		}
-		if !ok {
+		switch {
+		case ok && proto == ipsec.ProtoESP:
+			p.a.IPv6 = ends == probe6
+			if !has {
+				p.ends = ends
+			}
+		case !ok:
 			p.lacks(fmt.Sprintf("%s over %s", proto, familyName(ends[0])), protoModules[proto])
 		}
 		has = has || ok
@@ -174,13 +177,9 @@ func (p *prober) lacks(what, modules string) {
 }
 
 func (p *prober) algorithms() error {
-	ends := probe4
-	if !p.has(probe4) {
-		ends = probe6
-	}
 	for _, c := range kernelCiphers {
 		i := c.cipher.Info()
-		sa := p.base(ipsec.ProtoESP, ends)
+		sa := p.base(ipsec.ProtoESP, p.ends)
 		sa.Cipher, sa.Key, sa.Salt = c.cipher, filled(i.DefKey), filled(i.Salt)
 		if c.aead {
 			sa.Auth, sa.AuthKey = ipsec.AuthNone, nil
@@ -196,7 +195,7 @@ func (p *prober) algorithms() error {
 		p.a.Ciphers = append(p.a.Ciphers, c.cipher)
 	}
 	for _, a := range kernelAuths {
-		sa := p.base(ipsec.ProtoESP, ends)
+		sa := p.base(ipsec.ProtoESP, p.ends)
 		sa.Auth, sa.AuthKey = a.auth, filled(a.auth.Info().Key)
 		ok, err := p.try(sa)
 		if err != nil {
@@ -208,7 +207,7 @@ func (p *prober) algorithms() error {
 		}
 		p.a.Auths = append(p.a.Auths, a.auth)
 	}
-	sa := p.base(ipsec.ProtoESP, ends)
+	sa := p.base(ipsec.ProtoESP, p.ends)
 	sa.ESN, sa.Cipher, sa.Key = true, ipsec.CipherAESCBC, filled(16)
 	ok, err := p.try(sa)
 	if !ok {
@@ -216,12 +215,6 @@ func (p *prober) algorithms() error {
 	}
 	p.a.ESN = ok
 	return err
-}
-
-// has tells whether ESP is there over a family.
-func (p *prober) has(ends [2]netip.Addr) bool {
-	want := "esp over " + familyName(ends[0])
-	return !slices.ContainsFunc(p.a.Lacks, func(s string) bool { return strings.HasPrefix(s, want) })
 }
 
 func familyName(a netip.Addr) string {
