@@ -131,7 +131,7 @@ func (p *Plane) checkFlow(f *ipsec.Flow) error {
 		return fmt.Errorf("flow %q: %s is unknown", f.ID, f.Type)
 	case f.Dir > ipsec.In:
 		return fmt.Errorf("flow %q: direction %d is neither out nor in", f.ID, f.Dir)
-	case !src.IsValid() || !dst.IsValid() || src.Addr().Is4() != dst.Addr().Is4():
+	case !src.IsValid() || !dst.IsValid() || src.Addr().Is4() != dst.Addr().Is4() || src.Addr().Is4In6() || dst.Addr().Is4In6():
 		return fmt.Errorf("flow %q: %s: %w", f.ID, f.Selector, ipsec.ErrSelector)
 	case f.Type == ipsec.FlowDeny || f.Type == ipsec.FlowBypass:
 		return nil

@@ -149,6 +149,22 @@ func TestRefusalsAreSentences(t *testing.T) {
 	}
 }
 
+// TestMappedAddresses: what the kernel has no word for does not get there: it would
+// come back under another name.
+func TestMappedAddresses(t *testing.T) {
+	p := planeOn(t, newFake(), nil)
+	in6 := func(a netip.Addr) netip.Addr { return netip.AddrFrom16(a.As16()) }
+	mapped := netip.PrefixFrom(in6(netA.Addr()), 120)
+	if err := p.ApplyFlows(ctx, tunnel("c", mapped, mapped, ipsec.FlowRequire)); !errors.Is(err, ipsec.ErrSelector) {
+		t.Errorf("a flow: %v", err)
+	}
+	sa := espOut("c", 0x1001)
+	sa.Flow, sa.Src, sa.ID.Dst = "", in6(gw1), in6(gw2)
+	if err := p.AddSA(ctx, sa); err == nil || !strings.Contains(err.Error(), "two addresses of one family") {
+		t.Errorf("an SA: %v", err)
+	}
+}
+
 // TestTransactionGoesBack: wherever the kernel refuses, nothing is left, or all
 // that was there before.
 func TestTransactionGoesBack(t *testing.T) {

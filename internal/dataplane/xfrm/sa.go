@@ -218,7 +218,7 @@ func (p *Plane) check(sa *ipsec.SA) error {
 		return fmt.Errorf("%s: direction %d is neither out nor in", what, sa.ID.Dir)
 	case sa.Mode > ipsec.Transport:
 		return unsupported("mode %d is neither tunnel nor transport", sa.Mode)
-	case !sa.Src.IsValid() || !sa.ID.Dst.IsValid() || sa.Src.Is4() != sa.ID.Dst.Is4():
+	case !sa.Src.IsValid() || !sa.ID.Dst.IsValid() || sa.Src.Is4() != sa.ID.Dst.Is4() || sa.Src.Is4In6() || sa.ID.Dst.Is4In6():
 		return fmt.Errorf("%s: outer source %s and destination %s must be two addresses of one family", what, sa.Src, sa.ID.Dst)
 	case sa.ID.Dir == ipsec.Out && (sa.Encap == nil) != (sa.ID.Port == 0), sa.ID.Dir == ipsec.In && sa.ID.Port != 0:
 		return fmt.Errorf("%s: a port belongs to the name of an outgoing SA in UDP, and to no other's", what)
