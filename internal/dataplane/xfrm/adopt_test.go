@@ -162,6 +162,33 @@ func TestKilledWhileOneWaits(t *testing.T) {
 	pinned(0) // the kernel takes the newest by itself
 }
 
+// TestHalfAnUpdate: of an update the first part went well and the second did not.
+// The next process finds the SA as it is.
+func TestHalfAnUpdate(t *testing.T) {
+	k, path := newFake(), filepath.Join(t.TempDir(), "kernel.journal")
+	p, _ := keeping(t, k, path)
+	sa := espOut("c", 0x1001)
+	sa.Flow = ""
+	must(t, p.AddSA(ctx, sa))
+	k.refuse = func(typ wire.Type, _ []byte) error {
+		if typ == wire.UpdSA {
+			return unix.ENOMEM
+		}
+		return nil
+	}
+	u := ipsec.SAUpdate{Bundle: &ipsec.Place{ID: 3, Index: 0, Of: 2}, Hard: &ipsec.Lifetime{Bytes: 7}}
+	if err := p.UpdateSA(ctx, sa.ID, u); !errors.Is(err, unix.ENOMEM) {
+		t.Fatal(err)
+	}
+	k.refuse = nil
+	before := picture(t, p)
+	p.Close()
+	p, _ = keeping(t, k, path)
+	if after := picture(t, p); after != before || len(p.book.sas) != 1 {
+		t.Errorf("%d SAs\n%s", len(p.book.sas), cmp.Diff(before, after))
+	}
+}
+
 // TestAnotherMark: what bears another mark than now wanted is made anew.
 func TestAnotherMark(t *testing.T) {
 	k, path := newFake(), filepath.Join(t.TempDir(), "kernel.journal")

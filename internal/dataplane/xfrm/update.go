@@ -32,6 +32,12 @@ func (p *Plane) updateSA(id ipsec.SAID, u ipsec.SAUpdate) error {
 	if u.Remote != nil && (!u.Remote.IsValid() || u.Remote.Addr().Is4() != id.Dst.Is4()) {
 		return fmt.Errorf("SA %s: its peer cannot move to %s, another address family", id, u.Remote)
 	}
+	err := p.alter(e, u)
+	p.journal.write(record{SA: p.recordOf(e)}) // after an error some of it may have happened
+	return err
+}
+
+func (p *Plane) alter(e *saEntry, u ipsec.SAUpdate) error {
 	if u.Bundle != nil {
 		if err := p.placeFree(e, *u.Bundle); err != nil {
 			return err
@@ -46,11 +52,8 @@ func (p *Plane) updateSA(id ipsec.SAID, u ipsec.SAUpdate) error {
 		}
 	}
 	if u.Soft != nil || u.Hard != nil {
-		if err := p.limit(e, u); err != nil {
-			return err
-		}
+		return p.limit(e, u)
 	}
-	p.journal.write(record{SA: p.recordOf(e)})
 	return nil
 }
 
