@@ -66,8 +66,12 @@ var (
 	des3 = &Mode{Name: "3DES", Protocols: "QM-ESP-3DES-SHA-PFS-GRP14"}
 	null = &Mode{Name: "NULL", Protocols: "QM-ESP-NULL-SHA-PFS-GRP14"}
 	ah   = &Mode{Name: "AH", Protocols: "QM-AH-SHA-PFS-GRP14"}
+	two  = &Mode{Name: "3DES or AES", Protocols: "QM-ESP-AES-SHA-PFS-GRP14"} // see firstOffer
 	bare = &Mode{Name: "no PFS", Protocols: "QM-ESP-AES-SHA"}
 )
+
+// firstOffer is a suite that is offered before the one of a mode.
+var firstOffer = map[*Mode]string{two: "QM-ESP-3DES-SHA-PFS-GRP14-SUITE"}
 
 // policyCases are policies, each with a tunnel that it lets in and one that it
 // refuses. Dandelion's network is 10.1.0.0/24, as Slippery sees it.
@@ -81,6 +85,7 @@ func policyCases() []policyCase {
 		{name: "subpolicies", policy: faqDelegated, in: aes, out: des3, why: `remote_filter`},
 		{name: "networks", policy: who(net), in: aes, change: who(strings.Replace(net, "010.001.000.255", "010.001.000.127", 1)), why: `remote_filter`},
 		{name: "algorithms", policy: who(`esp_enc_alg == "aes" && esp_key_length == "128" && esp_auth_alg == "hmac-sha"`), in: aes, out: des3, why: `esp_enc_alg`},
+		{name: "the second offer", policy: who(`esp_enc_alg == "aes"`), in: two, change: who(`esp_enc_alg == "blowfish"`), why: `ESP 3des cbc hmac-sha: `},
 		{name: "PFS", policy: who(`pfs == "yes" && esp_group_desc == "14"`), in: aes, out: bare, why: `pfs`},
 		{
 			name: "times of day", policy: who(`GMTTimeOfDay >= "20200101000000" && LocalTimeOfDay < "29991231235959"`), in: aes,
@@ -117,11 +122,14 @@ func underPolicy(t *testing.T, policy string, mode *Mode, why string) {
 	s := &site{HowTo: n}
 	ragweed, slippery := ends(s.V4, s.V4, Tunnel{P1: Phase1s[5], Mode: mode, Initiate: true, Secret: "mekmitasdigoat"})
 	slippery.Initiate = false
+	conf := func(t Tunnel) string {
+		return strings.Replace(t.IsakmpdConf(), "Suites= ", "Suites= "+strings.TrimPrefix(firstOffer[mode]+",", ","), 1)
+	}
 	file := filepath.Join(t.TempDir(), "isakmpd.policy")
 	must(t, os.WriteFile(file, []byte(policy), 0o600))
-	l, err := StartIsakmpd(s.Slippery, t.TempDir(), withPolicy(slippery.IsakmpdConf(), file))
+	l, err := StartIsakmpd(s.Slippery, t.TempDir(), withPolicy(conf(slippery), file))
 	must(t, err)
-	r, err := StartIsakmpd(s.Ragweed, t.TempDir(), ragweed.IsakmpdConf())
+	r, err := StartIsakmpd(s.Ragweed, t.TempDir(), conf(ragweed))
 	must(t, err)
 	if why == "" {
 		if _, err := r.Log.Wait(phase2Done, 15*time.Second); err != nil {
