@@ -9,6 +9,10 @@ import (
 // other field may use them; the places where fields stand do not matter.
 func (b *builder) build() {
 	a := b.a
+	if len(a.fields) == 0 { // there are remarks about its lines
+		b.bad = true
+		return
+	}
 	b.p = &parser{b: b}
 	b.version()
 	b.constants()

@@ -151,7 +151,11 @@ func (s *splitter) assertionLine(b *builder, n int) (comment bool) {
 	}
 	if line[0] == ' ' || line[0] == '\t' {
 		if b.open == nil && !b.lost {
-			b.fail(where, "an assertion begins with the name of a field in the first column", "this line is indented, but there is no field that it continues")
+			hint := "an assertion begins with the name of a field in the first column"
+			if n > 0 && s.blank(n-1) {
+				hint = "the blank line above it ends an assertion: delete that one if this line continues what is above, or else begin with the name of a field in the first column"
+			}
+			b.fail(where, hint, "this line is indented, but there is no field that it continues")
 			b.lost = true
 		}
 		return false
