@@ -219,7 +219,8 @@ func (e Notice) String() string {
 	return e.Text
 }
 
-// sideBySide prints two lists in two columns under their headings.
+// sideBySide prints two lists in two columns under their headings, or the one of
+// them that there is.
 func sideBySide(ours, theirs []string) []string {
 	if len(ours) == 0 && len(theirs) == 0 {
 		return nil
@@ -229,7 +230,13 @@ func sideBySide(ours, theirs []string) []string {
 		width = max(width, len(s))
 	}
 	rows := max(len(ours), len(theirs))
-	lines := []string{fmt.Sprintf("%-*s | %s", width, "ours", "the peer's")}
+	row := func(our, their string) string {
+		return strings.TrimRight(fmt.Sprintf("%-*s | %s", width, our, their), " ")
+	}
+	if len(theirs) == 0 {
+		row = func(our, _ string) string { return our }
+	}
+	lines := []string{row("ours", "the peer's")}
 	at := func(l []string, i int) string {
 		if i < len(l) {
 			return l[i]
@@ -238,7 +245,7 @@ func sideBySide(ours, theirs []string) []string {
 	}
 	const most = 24
 	for i := range min(rows, most) {
-		lines = append(lines, strings.TrimRight(fmt.Sprintf("%-*s | %s", width, at(ours, i), at(theirs, i)), " "))
+		lines = append(lines, row(at(ours, i), at(theirs, i)))
 	}
 	if rows > most {
 		lines = append(lines, fmt.Sprintf("(%d more)", rows-most))

@@ -219,7 +219,7 @@ func (e *Engine) refused(p *phase1, n *isakmp.Notify) {
 	f := &Failed{Reason: fmt.Sprintf("the peer refuses with %s", n.Type), Ours: describeSA(q.offer)}
 	switch n.Type {
 	case doi.NotifyNoProposalChosen:
-		f.Differs = "the peer does not say: one of protocol, cipher, key length, authentication, PFS group, encapsulation or lifetime; its log does"
+		f.Differs = "the peer does not say: one of protocol, cipher, key length, authentication, PFS group, encapsulation or lifetime, or its policy is against them all; its log does"
 		f.Hint = "make the two sides' phase 2 suites share one line (Configuration= and Suites= of the connection here)"
 	case doi.NotifyInvalidIDInformation:
 		f.Differs = fmt.Sprintf("the networks: ours %s, the peer's %s", q.local, q.remote)
