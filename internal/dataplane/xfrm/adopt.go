@@ -44,6 +44,15 @@ func (p *Plane) adopt() error {
 	if err := p.adoptPolicies(); err != nil {
 		return err
 	}
+	// What was asked of the last process the next packet asks of us: whoever was to
+	// answer may be gone too.
+	if err := p.questions(func(l larva, _ wire.Selector) {
+		if p.reqids.ours(l.ReqID) {
+			p.killLarva(&l)
+		}
+	}); err != nil {
+		return err
+	}
 	if p.journal != nil {
 		p.journal.live = p.records
 		p.journal.rewrite(p.records())
@@ -98,7 +107,7 @@ func larval(w *wire.SA) bool {
 }
 
 // clearSAs deletes those of our reqids that are not in the book. Larvae of
-// acquires have no SPI and end by themselves.
+// acquires have no SPI; see questions.
 func (p *Plane) clearSAs(there map[kernelKey]*wire.SA) (cleared int, err error) {
 	for key, w := range there {
 		if p.book.keys[key] != nil || w.SPI == 0 {
@@ -298,7 +307,7 @@ func (p *Plane) resyncPolicies() error {
 	return errors.Join(errs...)
 }
 
-// resyncAcquires looks for larvae without an SPI: each is a question.
+// resyncAcquires hears the questions that were not heard.
 func (p *Plane) resyncAcquires() error {
 	asking := map[uint32]*flowEntry{}
 	for _, f := range p.book.flows {
@@ -306,16 +315,9 @@ func (p *Plane) resyncAcquires() error {
 			asking[f.reqid] = f
 		}
 	}
-	return p.kernel.dump(wire.GetSA, nil, func(b []byte) error {
-		w, err := wire.ParseSA(b)
-		if err != nil || w.SPI != 0 || !larval(w) {
-			return err
+	return p.questions(func(l larva, sel wire.Selector) {
+		if f := asking[l.ReqID]; f != nil && f.acquire == 0 {
+			p.wanted(f, l, sel)
 		}
-		if f := asking[w.ReqID]; f != nil && f.acquire == 0 {
-			sel := w.Sel
-			w.Sel = wire.Selector{Family: w.Sel.Family}
-			p.wanted(f, larva{*w}, sel)
-		}
-		return nil
 	})
 }

@@ -94,19 +94,38 @@ const maxLarvae = 16
 // and without one there is no deleting it: it gets one.
 func (p *Plane) killLarvae(f *flowEntry) {
 	for i := range f.larvae {
-		l := &f.larvae[i].SA
-		ask := wire.SPIRequest{SA: *l, Min: 256, Max: math.MaxUint32}
-		if l.Proto == uint8(ipsec.ProtoIPComp) {
-			ask.Min, ask.Max = firstCPI, lastCPI
-		}
-		got, err := p.spiOf(&ask)
-		if err == nil {
-			id := wire.ID{Dst: got.Dst, SPI: got.SPI, Proto: got.Proto, Family: got.Family, Mark: p.opt.Mark}
-			err = p.kernel.do(wire.DelSA, id.Append(nil))
-		}
-		if err != nil && !errors.Is(err, unix.ESRCH) {
-			p.complain("an acquire is over and stays in the kernel until its time is up", explain("ending it", err))
-		}
+		p.killLarva(&f.larvae[i])
 	}
 	f.larvae = nil
+}
+
+func (p *Plane) killLarva(l *larva) {
+	ask := wire.SPIRequest{SA: l.SA, Min: 256, Max: math.MaxUint32}
+	if l.Proto == uint8(ipsec.ProtoIPComp) {
+		ask.Min, ask.Max = firstCPI, lastCPI
+	}
+	got, err := p.spiOf(&ask)
+	if err == nil {
+		id := wire.ID{Dst: got.Dst, SPI: got.SPI, Proto: got.Proto, Family: got.Family, Mark: l.Mark}
+		err = p.kernel.do(wire.DelSA, id.Append(nil))
+	}
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		p.complain("an acquire is over and stays in the kernel until its time is up", explain("ending it", err))
+	}
+}
+
+// questions are the larvae without an SPI that the kernel has: each is a packet
+// that asked. They are of whoever has the reqid; sel is the packet.
+func (p *Plane) questions(f func(l larva, sel wire.Selector)) error {
+	err := p.kernel.dump(wire.GetSA, nil, func(b []byte) error {
+		w, err := wire.ParseSA(b)
+		if err == nil && w.SPI == 0 && larval(w) {
+			f(larva{wire.SA{
+				Src: w.Src, Dst: w.Dst, Proto: w.Proto, Seq: w.Seq, Mark: w.Mark, IfID: w.IfID,
+				ReqID: w.ReqID, Family: w.Family, Mode: w.Mode, Sel: wire.Selector{Family: w.Sel.Family},
+			}}, w.Sel)
+		}
+		return err
+	})
+	return explain("listing the kernel's questions", err)
 }
