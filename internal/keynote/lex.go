@@ -3,6 +3,7 @@ package keynote
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 func sprintf(format string, args ...any) string { return fmt.Sprintf(format, args...) }
@@ -82,8 +83,19 @@ func (l *lexer) next() token {
 		}
 	}
 	l.off = l.end
-	return token{tBad, sprintf("the character %q has no meaning here", c), span{from, from + 1}}
+	r, n := utf8.DecodeRuneInString(l.src[from:])
+	what := sprintf("the character %q has no meaning here", r)
+	switch {
+	case r == utf8.RuneError:
+		what = sprintf("the byte %#x has no meaning here", c)
+	case strings.ContainsRune(otherQuotes, r):
+		what = sprintf(`strings stand between two of ", and this is %c`, r)
+	}
+	return token{tBad, what, span{from, from + n}}
 }
+
+// otherQuotes are those that word processors and web pages make of quotes.
+const otherQuotes = "'\u00ab\u00bb\u2018\u2019\u201a\u201c\u201d\u201e"
 
 func (l *lexer) while(in func(byte) bool) {
 	for l.off < l.end && in(l.src[l.off]) {

@@ -50,6 +50,11 @@ func TestMistakes(t *testing.T) {
 		{"Authorizer: POLICY\n", "p:1:13: warning: the authorizer is the value of the attribute POLICY | write it in quotes if it is a name, or set it in Local-Constants"},
 		{policy + "Licensees: bob\n", "p:2:12: warning: the licensee is the value of the attribute bob | write it in quotes if it is a name, or set it in Local-Constants"},
 
+		{policy + "Licensees: \u201cDN:a\u201d\n", "p:2:12: error: strings stand between two of \", and this is \u201c | "},
+		{policy + "Licensees: 'DN:a'\n", "p:2:12: error: strings stand between two of \", and this is ' | "},
+		{policy + "Licensees: \u00e4\n", "p:2:12: error: the character '\u00e4' has no meaning here | "},
+		{policy + "Licensees: \xff\n", "p:2:12: error: the byte 0xff has no meaning here | "},
+
 		// Constants.
 		{"Local-Constants: a = \"1\" a = \"2\"\n" + policy, "p:1:26: error: the constant a is set twice (RFC 2704 section 4.6.2) | "},
 		{"Local-Constants: _a = \"1\"\n" + policy, "p:1:18: error: names that begin with _ belong to KeyNote itself | take another name"},
@@ -121,6 +126,8 @@ func TestNothingShowsAPassphrase(t *testing.T) {
 		"Authorizer: \"POLICY\"\n\n Licensees: \"" + secret + "\"\n",
 		"Licensees: \"DN:a\"\nLicensees: \"" + secret + "\"\n",
 		"Authorizer: \"POLICY\"\nLicensees: \"" + secret + "\x00\"\n",
+		"Authorizer: \"POLICY\"\nLicensees: \u201c" + secret + "\u201d\n",
+		"Authorizer: \"POLICY\"\nLicensees: \"DN:a\" || '" + secret + "\n",
 		"$Id: \"" + secret + "\n",
 		"Signature: \"a:b\"\nLicensees: \"" + secret + "\"\n",
 		"Authorizer: \"POLICY\"\nLicensees: \"rsa-hex:12\" || \"" + secret + "\" || || \"passphrase:" + secret + "\"\n",

@@ -48,9 +48,6 @@ func (d *document) line(n int) string {
 	return strings.TrimSuffix(d.src[d.lines[n]:end], "\r")
 }
 
-// veil stands for a literal that is not shown.
-const veil = "***"
-
 // show is the range of s and the line it begins in. What may be a passphrase is
 // starred letter by letter, so that columns are those of the file.
 func (d *document) show(s span) (diag.Range, string) {
@@ -108,27 +105,4 @@ func (r *remarks) list() diag.List {
 		})
 	}
 	return l
-}
-
-// publicPrefixes begin principals that are no secret: public keys and names.
-var publicPrefixes = []string{"rsa", "dsa", "dh", "x509", "spki", "ecdsa", "ed25519", "dn", "binary", "elgamal", "pgp"}
-
-// looksSecret tells whether a principal, as written, may be a passphrase. A key
-// or a name says what it is before its colon; anything else is not shown unless
-// it is known to be the name of a policy.
-func looksSecret(principal string) bool {
-	if principal == PolicyPrincipal || principal == "" {
-		return false
-	}
-	kind, _, ok := strings.Cut(principal, ":")
-	if !ok {
-		return true
-	}
-	kind, _, _ = strings.Cut(strings.ToLower(kind), "-")
-	for _, p := range publicPrefixes {
-		if kind == p {
-			return false
-		}
-	}
-	return true
 }
