@@ -55,7 +55,9 @@ func mortalPair(t *testing.T) (m *mortals, a, b *node) {
 	h := newFakeHost(hub, east.own)
 	m = &mortals{}
 	a = run(t, h, east.conf(), m.live(h))
-	a.log.await(t, "phase 2 (quick mode) done", 1)
+	for _, n := range []*node{a, b} { // both: b hears of it after a
+		n.log.await(t, "phase 2 (quick mode) done", 1)
+	}
 	return m, a, b
 }
 
