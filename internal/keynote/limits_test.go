@@ -85,6 +85,7 @@ func TestWorkIsBounded(t *testing.T) {
 		{`b ~= "(b{100}){10}"`, false}, // its size times the length of b
 		{`a ~= re`, false},
 		{`"a" ~= many`, true},
+		{`"gw7.branch.worksite.se" ~= "^(` + strings.Repeat(`gw0\\.branch\\.worksite\\.se|`, 250) + `gw7\\.branch\\.worksite\\.se)$"`, true},
 		{strings.Repeat(`"a" ~= many && `, 100) + "true", false},
 		{`@a == 0`, true},
 	} {

@@ -14,7 +14,7 @@ import (
 // Bounds of regular expressions. A match takes time in proportion to the size of
 // the expression times the length of the string.
 const (
-	maxPattern     = 2048    // bytes of a regular expression
+	maxPattern     = 1 << 13 // bytes of a regular expression
 	maxPatternSize = 1 << 13 // steps of its program, repetitions multiplied out
 	maxPatterns    = 1 << 16 // the same of all those in an assertion
 	maxRepeat      = 255     // in {n,m}: RE_DUP_MAX of POSIX
