@@ -75,7 +75,7 @@ func TestDSAKeysAreBounded(t *testing.T) {
 		{with(0, d.P), "not between 1 and p"},
 		{with(3, n(1)), "not between 1 and p"},
 		{with(3, odd(5000)), "not between 1 and p"},
-		{with(1, odd(MaxPrime+1)), "p of 8193 bits; 8192 are the most"},
+		{with(1, odd(MaxPrime+1)), "p of 4097 bits; 4096 are the most"},
 		{with(1, new(big.Int).Add(d.P, n(1))), "even"},
 		{with(1, new(big.Int).Add(d.P, n(2))), "q does not divide p - 1"},
 		{with(2, new(big.Int).Add(d.Q, n(1))), "even"},

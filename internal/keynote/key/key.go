@@ -35,8 +35,9 @@ const (
 	MaxText = 64 << 10
 	// MaxModulus is the most bits of an RSA modulus.
 	MaxModulus = 16384
-	// MaxPrime is the most bits of the prime p of DSA.
-	MaxPrime = 8192
+	// MaxPrime is the most bits of the prime p of DSA. FIPS 186-3 ends at 3072,
+	// and at twice this a datagram of signatures would take a third of a second.
+	MaxPrime = 4096
 	// MinModulus is the fewest bits of either with which a signature counts, and
 	// with which keys are made. Shorter keys can be named, but whoever wants to
 	// can find their private half.
