@@ -159,6 +159,25 @@ func everySuite(t *testing.T, h *Harness) {
 	ready(t, h, nets4)
 	info := h.both()
 	number := uint32(0)
+	try := func(s suite) {
+		t.Helper()
+		out, in := connect(t, h.A, h.B, s, nets4)
+		back, backIn := connect(t, h.B, h.A, s, nets4)
+		number++
+		passes(t, h.A, h.B, packet(host(nets4.a), host(nets4.b), number))
+		passes(t, h.B, h.A, packet(host(nets4.b), host(nets4.a), number))
+		for _, x := range []struct {
+			site *Site
+			id   ipsec.SAID
+		}{{h.A, out}, {h.B, in}, {h.B, back}, {h.A, backIn}} {
+			st, err := x.site.Backend.GetSA(ctx, x.id)
+			must(t, err)
+			if st.Packets != 1 || st.Bytes == 0 || st.Seq != 1 {
+				t.Errorf("%s: %s counted %d packets, %d bytes, sequence %d", s, x.id, st.Packets, st.Bytes, st.Seq)
+			}
+			must(t, x.site.Backend.DeleteSA(ctx, x.id))
+		}
+	}
 	for i, c := range info.Ciphers {
 		ci := c.Info()
 		auths := slices.DeleteFunc(slices.Clone(info.Auths), func(a ipsec.Auth) bool {
@@ -171,26 +190,25 @@ func everySuite(t *testing.T, h *Harness) {
 		}
 		for _, a := range auths {
 			for _, udp := range []bool{false, true} {
-				s := suite{cipher: c, auth: a, keyLen: ci.DefKey, udp: udp}
-				out, in := connect(t, h.A, h.B, s, nets4)
-				back, backIn := connect(t, h.B, h.A, s, nets4)
-				number++
-				passes(t, h.A, h.B, packet(host(nets4.a), host(nets4.b), number))
-				passes(t, h.B, h.A, packet(host(nets4.b), host(nets4.a), number))
-				for _, x := range []struct {
-					site *Site
-					id   ipsec.SAID
-				}{{h.A, out}, {h.B, in}, {h.B, back}, {h.A, backIn}} {
-					st, err := x.site.Backend.GetSA(ctx, x.id)
-					must(t, err)
-					if st.Packets != 1 || st.Bytes == 0 || st.Seq != 1 {
-						t.Errorf("%s: %s counted %d packets, %d bytes, sequence %d", s, x.id, st.Packets, st.Bytes, st.Seq)
-					}
-					must(t, x.site.Backend.DeleteSA(ctx, x.id))
-				}
+				try(suite{cipher: c, auth: a, keyLen: ci.DefKey, udp: udp})
 			}
 		}
+		for _, n := range otherKeys(c) {
+			try(suite{cipher: c, auth: auths[i%len(auths)], keyLen: n})
+		}
 	}
+}
+
+// otherKeys are the lengths of a cipher's keys, in bytes, beside the one that it has
+// when nobody names one: the shortest, the longest, and what AES has between.
+func otherKeys(c ipsec.Cipher) (all []int) {
+	ci := c.Info()
+	for _, n := range []int{ci.MinKey, 24, ci.MaxKey} {
+		if n != ci.DefKey && n > 0 && c.KeyLenOK(n) && !slices.Contains(all, n) {
+			all = append(all, n)
+		}
+	}
+	return all
 }
 
 func families(t *testing.T, h *Harness) {
