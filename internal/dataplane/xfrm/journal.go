@@ -104,7 +104,7 @@ func openJournal(path, era string, log *slog.Logger) (j *journal, k *kept, err e
 		}
 		if err := unix.Flock(int(j.files[i].Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			j.close()
-			return nil, nil, fmt.Errorf("%s: another process has it, and with it the kernel's IPsec: %w", path, err)
+			return nil, nil, fmt.Errorf("%s: another process keeps there what it has in the kernel; in another network namespace --journal names another file: %w", path, err)
 		}
 	}
 	a, b := j.read(0), j.read(1)
