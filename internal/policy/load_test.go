@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"oakley/internal/doi"
 	"oakley/internal/keynote"
+	sign "oakley/internal/keynote/key"
 	"oakley/internal/policy"
 )
 
@@ -191,5 +193,34 @@ func BenchmarkAsk(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// TestTheMisspeltDomainIsSigned: what is read otherwise than it is spelt was signed
+// as it is spelt.
+func TestTheMisspeltDomainIsSigned(t *testing.T) {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	private, err := sign.Generate(rand.Reader, "rsa-hex", 2048)
+	must(err)
+	admin, err := sign.Public(private)
+	must(err)
+	const algorithm = "sig-rsa-sha256-hex:"
+	text := "Authorizer: \"" + admin + "\"\nLicensees: \"passphrase:mekmitasdigoat\"\nConditions: app_domain == \"IPSec policy\";\n"
+	m, err := keynote.Message([]byte(text), algorithm)
+	must(err)
+	signature, err := sign.Sign(rand.Reader, algorithm, private, m)
+	must(err)
+	as, l := keynote.Parse("credentials", []byte(text+"Signature: \""+signature+"\"\n"), keynote.Credential)
+	if len(l) > 0 {
+		t.Fatal(l)
+	}
+	with, l := load(t, "Authorizer: \"POLICY\"\nLicensees: \""+admin+"\"\n").With(as)
+	if d := with.Ask(query()); !d.Allow || len(l) > 0 {
+		t.Errorf("%s\n%s", l, d.Tree())
 	}
 }
