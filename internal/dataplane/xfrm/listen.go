@@ -185,9 +185,10 @@ func (p *Plane) elsewhere(m *message) error {
 	if err != nil {
 		return err
 	}
-	if g := p.book.policies[w.Index]; g != nil && g.has[w.Dir] != nil && !samePolicy(w, g.has[w.Dir]) {
-		p.log.Warn("another program changed a policy of ours, and it stays so until its flow changes: two programs have the same flow",
+	if g := p.book.policies[w.Index]; g != nil && w.Dir <= wire.DirFwd && g.has[w.Dir] != nil && !samePolicy(w, g.has[w.Dir]) {
+		p.log.Warn("another program changed a policy of ours, and it stays so until an SA of its flow comes or goes: two programs have the same flow",
 			"policy", w.Dir, "selector", g.key.sel)
+		g.has[w.Dir] = w
 	}
 	return nil
 }

@@ -289,6 +289,31 @@ func TestOthersMeddle(t *testing.T) {
 	}
 }
 
+// TestOthersChange: another program changes a policy of ours. That is said, and it
+// stays so until the flow's next SA.
+func TestOthersChange(t *testing.T) {
+	k := newFake()
+	p, log := keeping(t, k, "")
+	must(t, p.ApplyFlows(ctx, tunnel("c", netA, netB, ipsec.FlowRequire)))
+	must(t, p.AddSA(ctx, espIn("c", 0x1001)))
+	w := k.policy(wire.DirFwd, "10.1.0.0/24")
+	clear := wire.Policy{Sel: w.Sel, Limits: wire.NoLimits(), Dir: w.Dir, Priority: 7}
+	must(t, k.as(othersPID, wire.UpdPolicy, clear.Append(nil)))
+	said := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return strings.Contains(log.String(), "another program changed a policy of ours")
+	}
+	eventually(t, "that it is said", said)
+	if n := len(k.policy(wire.DirFwd, "10.1.0.0/24").Templates); n != 0 {
+		t.Errorf("%d templates: two programs fight", n)
+	}
+	must(t, p.AddSA(ctx, espIn("c", 0x1002)))
+	if now := k.policy(wire.DirFwd, "10.1.0.0/24"); len(now.Templates) != 1 || now.Priority != w.Priority || now.Index != w.Index {
+		t.Errorf("the policy is %+v, and was %+v", now, w)
+	}
+}
+
 // TestOthersInOurPlace: another program deletes a policy of ours and puts its own
 // there. That is said as what it is, and ours is back as soon as there is room.
 func TestOthersInOurPlace(t *testing.T) {
