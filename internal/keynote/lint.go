@@ -325,6 +325,7 @@ func (l *linter) missing(x, other *expr) {
 		}
 	}
 	if hint == "" {
+		hint = "look up what it is called, or put it in quotes if it is a value"
 		names := slices.Sorted(maps.Keys(l.v.Attributes))
 		if near, ok := diag.Nearest(x.text, slices.Values(names)); ok {
 			hint = "did you mean " + near + "?"

@@ -74,6 +74,8 @@ func TestLintConditions(t *testing.T) {
 		`!(esp_enc_alg == "des")`:                         "",
 		`_ACTION_AUTHORIZERS ~= "x" && $remote_id == "y"`: "",
 		`esp_enc_algo == "aes"`:                           `3:13: there is no attribute esp_enc_algo, so it is always empty | did you mean esp_enc_alg?`,
+		`colour == "red"`:                                 "3:13: there is no attribute colour, so it is always empty | look up what it is called, or put it in quotes if it is a value",
+		`esp_present == "yes" -> true`:                    "3:37: there is no attribute true, so it is always empty | look up what it is called, or put it in quotes if it is a value",
 		`esp_present == yes`:                              `3:28: there is no attribute yes, so it is always empty | a value stands in quotes: "yes"`,
 		`esp_enc_alg == "aes-256"`:                        `3:13: this test never holds: esp_enc_alg is never "aes-256" | did you mean "aes"? its values are des, 3des, aes, null`,
 		`esp_enc_alg != "nul"`:                            `3:13: this test always holds: esp_enc_alg is never "nul" | did you mean "null"? its values are des, 3des, aes, null`,
