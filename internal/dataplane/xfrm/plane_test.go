@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -311,6 +312,26 @@ func TestOthersChange(t *testing.T) {
 	must(t, p.AddSA(ctx, espIn("c", 0x1002)))
 	if now := k.policy(wire.DirFwd, "10.1.0.0/24"); len(now.Templates) != 1 || now.Priority != w.Priority || now.Index != w.Index {
 		t.Errorf("the policy is %+v, and was %+v", now, w)
+	}
+}
+
+// TestOthersWhileNobodyWasThere: another program has put its policy in the place of
+// one of ours. The next process serves the other flows, and all can be switched.
+func TestOthersWhileNobodyWasThere(t *testing.T) {
+	k, path := newFake(), filepath.Join(t.TempDir(), "journal")
+	p, _ := keeping(t, k, path)
+	must(t, p.ApplyFlows(ctx, tunnel("c", netA, netB, ipsec.FlowRequire)))
+	p.Close()
+	theirs := wire.Policy{Sel: selectorOf(&ipsec.Selector{Src: netA, Dst: netB}), Limits: wire.NoLimits(), Dir: wire.DirOut}
+	must(t, k.as(othersPID, wire.FlushPolicy, nil))
+	must(t, k.as(othersPID, wire.NewPolicy, theirs.Append(nil)))
+	p, log := keeping(t, k, path)
+	if _, n := k.count(); n != 3 || !strings.Contains(log.String(), "another program has") {
+		t.Errorf("%d policies, want theirs and two of ours\n%s", n, log)
+	}
+	must(t, p.Enable(ctx, ipsec.ProtoESP, false))
+	if w := k.policy(wire.DirFwd, "10.1.0.0/24"); w.Action != wire.Block {
+		t.Errorf("ESP is off, and the policy is %+v", w)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"reflect"
 
+	"golang.org/x/sys/unix"
+
 	"oakley/internal/dataplane/xfrm/wire"
 	"oakley/internal/ipsec"
 )
@@ -206,9 +208,16 @@ func (p *Plane) refreshGroup(g *group) error {
 	return p.refresh([]*group{g}, false)
 }
 
+// refreshAll is refresh for all that there is. That another program has the place
+// of one is no reason to leave the others: it is logged.
 func (p *Plane) refreshAll() error {
 	for _, g := range p.book.groups {
-		if err := p.refreshGroup(g); err != nil {
+		err := p.refreshGroup(g)
+		if errors.Is(err, unix.EEXIST) {
+			p.complain("a policy has no place", err)
+			err = nil
+		}
+		if err != nil {
 			return err
 		}
 	}
