@@ -36,6 +36,8 @@ func TestMistakes(t *testing.T) {
 		{policy + policy, "p:2:1: error: there is a second Authorizer field in this assertion; the first one is in line 1 | a blank line begins the next assertion"},
 		{policy + "Licencees: \"x\"\n", `p:2:1: error: there is no field "Licencees" in KeyNote | did you mean Licensees?`},
 		{policy + "Colour: green\n", `p:2:1: error: there is no field "Colour" in KeyNote | the fields are KeyNote-Version, Local-Constants, Authorizer, Licensees, Conditions, Comment, Signature`},
+		{"garbage\n", "p:1:1: error: this line is no field, and there is none that it continues | an assertion begins with the name of a field in the first column"},
+		{"Authorizer \"POLICY\"\n", "p:1:1: error: this line is no field, and there is none that it continues | did you mean Authorizer: with a colon? A line that continues the field above begins with a blank"},
 		{policy + "Conditions a == \"b\";\n", "p:2:1: error: this line continues the field above it, but it is not indented | did you mean Conditions: with a colon? A line that continues the field above begins with a blank"},
 		{" Authorizer: \"POLICY\"\n", "p:1:1: error: this line is indented, but there is no field that it continues | an assertion begins with the name of a field in the first column"},
 		{"\t\n pfs == \"yes\";\n", "p:2:1: error: this line is indented, but there is no field that it continues | the blank line above it ends an assertion: delete that one if this line continues what is above, or else begin with the name of a field in the first column"},

@@ -151,11 +151,7 @@ func (s *splitter) assertionLine(b *builder, n int) (comment bool) {
 	}
 	if line[0] == ' ' || line[0] == '\t' {
 		if b.open == nil && !b.lost {
-			hint := "an assertion begins with the name of a field in the first column"
-			if n > 0 && s.blank(n-1) {
-				hint = "the blank line above it ends an assertion: delete that one if this line continues what is above, or else begin with the name of a field in the first column"
-			}
-			b.fail(where, hint, "this line is indented, but there is no field that it continues")
+			b.fail(where, s.beginHint(n), "this line is indented, but there is no field that it continues")
 			b.lost = true
 		}
 		return false
@@ -182,15 +178,27 @@ func (s *splitter) assertionLine(b *builder, n int) (comment bool) {
 		b.fail(span{start, start + len(label)}, hint, "there is no field %q in KeyNote", label)
 		return false
 	}
-	hint := "begin it with a blank or a tab"
+	summary, hint := "this line continues the field above it, but it is not indented", "begin it with a blank or a tab"
+	if b.open == nil && !b.lost {
+		summary, hint = "this line is no field, and there is none that it continues", s.beginHint(n)
+		b.lost = true
+	}
 	word := line[:len(line)-len(strings.TrimLeft(line, letters))]
 	if near, ok := diag.Nearest(word, slices.Values(fieldNames[:])); ok && len(word) > 4 {
 		hint = "did you mean " + near + ": with a colon? A line that continues the field above begins with a blank"
 		b.close(start)
 		b.lost = true
 	}
-	b.fail(where, hint, "this line continues the field above it, but it is not indented")
+	b.fail(where, hint, "%s", summary)
 	return false
+}
+
+// beginHint is how to mend a line that begins an assertion and is no field.
+func (s *splitter) beginHint(n int) string {
+	if n > 0 && s.blank(n-1) {
+		return "the blank line above it ends an assertion: delete that one if this line continues what is above, or else begin with the name of a field in the first column"
+	}
+	return "an assertion begins with the name of a field in the first column"
 }
 
 const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-"
