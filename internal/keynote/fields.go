@@ -82,7 +82,7 @@ func (b *builder) authorizer() {
 	p, ok := b.begin(fieldAuthorizer)
 	if !ok {
 		at := b.a.body.from
-		b.fail(span{at, at + 1}, `write Authorizer: "POLICY", or who else says this`, "this assertion has no Authorizer field")
+		b.fail(span{at, at + 1}, `write Authorizer: "POLICY", or who else says this; a blank line ends an assertion, so none stands between its fields`, "this assertion has no Authorizer field")
 		return
 	}
 	e := p.principal()

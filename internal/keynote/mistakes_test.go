@@ -32,7 +32,7 @@ func TestMistakes(t *testing.T) {
 		{"$OpenBSD$\n" + policy, "p:1:1: error: this line is a mark of a version control system and not KeyNote | delete the line, or write # before it"},
 
 		// Fields.
-		{"Licensees: \"x\"\n", `p:1:1: error: this assertion has no Authorizer field | write Authorizer: "POLICY", or who else says this`},
+		{"Licensees: \"x\"\n", `p:1:1: error: this assertion has no Authorizer field | write Authorizer: "POLICY", or who else says this; a blank line ends an assertion, so none stands between its fields`},
 		{policy + policy, "p:2:1: error: there is a second Authorizer field in this assertion; the first one is in line 1 | a blank line begins the next assertion"},
 		{policy + "Licencees: \"x\"\n", `p:2:1: error: there is no field "Licencees" in KeyNote | did you mean Licensees?`},
 		{policy + "Colour: green\n", `p:2:1: error: there is no field "Colour" in KeyNote | the fields are KeyNote-Version, Local-Constants, Authorizer, Licensees, Conditions, Comment, Signature`},
