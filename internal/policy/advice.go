@@ -24,6 +24,13 @@ func (a advices) lines() []string {
 	return lines
 }
 
+// What to do about attributes of which each protocol has one.
+const (
+	suiteRemedy = "let both peers' Suites= in isakmpd.conf have what the test asks for, or change the test"
+	lifeRemedy  = "let both peers propose such a lifetime (Default-phase-2-lifetime= in [General] of isakmpd.conf, or Life= of the transforms), or change the test"
+	modeRemedy  = "let both peers' Suites= in isakmpd.conf be of that mode, or change the test; behind a NAT a mode has udp-encap- before it"
+)
+
 // remedies are what to do about a test of an attribute, by the beginnings of the
 // names of attributes; the first that fits counts.
 var remedies = []struct{ prefix, what string }{
@@ -33,9 +40,15 @@ var remedies = []struct{ prefix, what string }{
 	{"phase_1", "use the other mode in phase 1 (the Configuration= of the peer in isakmpd.conf), or change the test"},
 	{"phase1_group", "use another group in phase 1 (the Transforms= of the peer's Configuration= in isakmpd.conf), or change the test"},
 	{"pfs", "put suites with PFS, as QM-ESP-AES-128-SHA2-256-PFS-GRP14-SUITE, into the Suites= of both peers' isakmpd.conf, or change the test"},
-	{"ah_", "let both peers' Suites= in isakmpd.conf have what the test asks for, or change the test"},
-	{"esp_", "let both peers' Suites= in isakmpd.conf have what the test asks for, or change the test"},
-	{"comp_", "let both peers' Suites= in isakmpd.conf have what the test asks for, or change the test"},
+	{"ah_life", lifeRemedy},
+	{"esp_life", lifeRemedy},
+	{"comp_life", lifeRemedy},
+	{"ah_encapsulation", modeRemedy},
+	{"esp_encapsulation", modeRemedy},
+	{"comp_encapsulation", modeRemedy},
+	{"ah_", suiteRemedy},
+	{"esp_", suiteRemedy},
+	{"comp_", suiteRemedy},
 	{"remote_filter", "the tunnel is for other networks than the test allows: correct the Remote-ID= of the connection here and the Local-ID= at the peer, or the test"},
 	{"local_filter", "the tunnel is for other networks than the test allows: correct the Local-ID= of the connection here and the Remote-ID= at the peer, or the test"},
 	{"remote_id", "name the identity with which the peer came (its ID= in isakmpd.conf) in the test, if it may have the tunnel"},

@@ -101,10 +101,13 @@ Conditions: esp_enc_alg == "aes" && esp_key_length == "256" && remote_filter == 
 // TestRefusalsWithAdvice: there is something to do about each.
 func TestRefusalsWithAdvice(t *testing.T) {
 	for conditions, advice := range map[string]string{
-		`esp_present == "yes" -> "yes"`:   `write "true" behind the -> of a test that is to allow the tunnel`,
-		`esp_present == "yes" -> "false"`: `write "true" behind the -> of a test that is to allow the tunnel`,
-		`esp_present == yes -> "true"`:    "there is no attribute yes: look for its name in isakmpd.policy(5), or put it in quotes if it is a value",
-		`esp_present == "yes" -> true`:    `write "true" behind the -> of a test that is to allow the tunnel`,
+		`esp_present == "yes" -> "yes"`:    `write "true" behind the -> of a test that is to allow the tunnel`,
+		`esp_present == "yes" -> "false"`:  `write "true" behind the -> of a test that is to allow the tunnel`,
+		`@esp_life_seconds <= 600`:         "let both peers propose such a lifetime (Default-phase-2-lifetime= in [General] of isakmpd.conf, or Life= of the transforms), or change the test",
+		`esp_encapsulation == "transport"`: "let both peers' Suites= in isakmpd.conf be of that mode, or change the test; behind a NAT a mode has udp-encap- before it",
+		`esp_key_length == "256"`:          "let both peers' Suites= in isakmpd.conf have what the test asks for, or change the test",
+		`esp_present == yes -> "true"`:     "there is no attribute yes: look for its name in isakmpd.policy(5), or put it in quotes if it is a value",
+		`esp_present == "yes" -> true`:     `write "true" behind the -> of a test that is to allow the tunnel`,
 	} {
 		p := load(t, "Authorizer: \"POLICY\"\nLicensees: \"passphrase:mekmitasdigoat\"\nConditions: "+conditions+";\n")
 		said := p.Ask(query()).Brief()
