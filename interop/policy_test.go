@@ -59,6 +59,7 @@ type policyCase struct {
 	out    *Mode  // what it refuses; nil: nothing is refused by it
 	change string // in out's place: the same with another policy
 	why    string // in the log of the refusal
+	six    bool   // the tunnel is of IPv6, in IPv6
 }
 
 var (
@@ -76,6 +77,8 @@ var firstOffer = map[*Mode]string{two: "QM-ESP-3DES-SHA-PFS-GRP14-SUITE"}
 // policyCases are policies, each with a tunnel that it lets in and one that it
 // refuses. Dandelion's network is 10.1.0.0/24, as Slippery sees it.
 func policyCases() []policyCase {
+	const net6 = `remote_filter == "fd00:0001:0000:0000:0000:0000:0000:0000-fd00:0001:0000:0000:ffff:ffff:ffff:ffff" && ` +
+		`remote_id_type == "IPv6 address" && remote_negotiation_address == "2001:0db8:000a:0000:0000:0000:0000:0002"`
 	const net = `remote_filter == "010.001.000.000-010.001.000.255" && local_filter == "010.002.000.000-010.002.000.255"`
 	return []policyCase{
 		{name: "the how-to's", policy: howToPolicy, in: des3, out: ah, why: `esp_present`},
@@ -84,6 +87,7 @@ func policyCases() []policyCase {
 		{name: "another key", policy: faqKey, in: aes, change: strings.ReplaceAll(faqKey, "mekmitasdigoat", "somebody"), why: `passphrase`},
 		{name: "subpolicies", policy: faqDelegated, in: aes, out: des3, why: `remote_filter`},
 		{name: "networks", policy: who(net), in: aes, change: who(strings.Replace(net, "010.001.000.255", "010.001.000.127", 1)), why: `remote_filter`},
+		{name: "networks of IPv6", policy: who(net6), in: aes, six: true, change: who(strings.Replace(net6, ":ffff:ffff:ffff:ffff\"", ":ffff:ffff:ffff:0fff\"", 1)), why: `remote_filter`},
 		{name: "algorithms", policy: who(`esp_enc_alg == "aes" && esp_key_length == "128" && esp_auth_alg == "hmac-sha"`), in: aes, out: des3, why: `esp_enc_alg`},
 		{name: "the second offer", policy: who(`esp_enc_alg == "aes"`), in: two, change: who(`esp_enc_alg == "blowfish"`), why: `ESP 3des cbc hmac-sha: `},
 		{name: "PFS", policy: who(`pfs == "yes" && esp_group_desc == "14"`), in: aes, out: bare, why: `pfs`},
@@ -102,25 +106,29 @@ func TestPolicies(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			lab.Need(t, "root", "tun")
-			underPolicy(t, c.policy, c.in, "")
+			c.try(t, c.policy, c.in, "")
 			switch {
 			case c.out != nil:
-				underPolicy(t, c.policy, c.out, c.why)
+				c.try(t, c.policy, c.out, c.why)
 			case c.change != "":
-				underPolicy(t, c.change, c.in, c.why)
+				c.try(t, c.change, c.in, c.why)
 			}
 		})
 	}
 }
 
-// underPolicy has Ragweed ask Slippery, which has a policy, for a tunnel; why is
-// in the refusal, and empty when it is let in.
-func underPolicy(t *testing.T, policy string, mode *Mode, why string) {
+// try has Ragweed ask Slippery, which has a policy, for a tunnel; why is in the
+// refusal, and empty when it is let in.
+func (c *policyCase) try(t *testing.T, policy string, mode *Mode, why string) {
 	t.Helper()
 	n, err := lab.New(t).HowTo(lab.HowToOptions{})
 	must(t, err)
 	s := &site{HowTo: n}
-	ragweed, slippery := ends(s.V4, s.V4, Tunnel{P1: Phase1s[5], Mode: mode, Initiate: true, Secret: "mekmitasdigoat"})
+	addrs := s.V4
+	if c.six {
+		addrs = s.V6
+	}
+	ragweed, slippery := ends(addrs, addrs, Tunnel{P1: Phase1s[5], Mode: mode, Initiate: true, Secret: "mekmitasdigoat"})
 	slippery.Initiate = false
 	conf := func(t Tunnel) string {
 		return strings.Replace(t.IsakmpdConf(), "Suites= ", "Suites= "+strings.TrimPrefix(firstOffer[mode]+",", ","), 1)
@@ -135,7 +143,7 @@ func underPolicy(t *testing.T, policy string, mode *Mode, why string) {
 		if _, err := r.Log.Wait(phase2Done, 15*time.Second); err != nil {
 			t.Fatalf("%s is not let in: %v\n%s", mode.Name, err, l.Log)
 		}
-		_, err = s.Dandelion.Ping(s.V4.Icy, 3, 10*time.Second)
+		_, err = s.Dandelion.Ping(addrs.Icy, 3, 10*time.Second)
 		must(t, err)
 	} else {
 		line, err := l.Log.Wait(`the policy refuses`, 15*time.Second)
