@@ -110,8 +110,8 @@ func padded(v string) *keynote.Advice {
 	}
 	parts := strings.Split(v, sep)
 	for i, part := range parts {
-		last := i == len(parts)-1
-		if len(part) != digits && !(last && len(part) < digits) || part != strings.ToLower(part) || strings.ContainsAny(part, "/-") {
+		cut := part == "" && i == len(parts)-1 // behind "010.001."
+		if len(part) != digits && !cut || part != strings.ToLower(part) || strings.ContainsAny(part, "/-") {
 			return &keynote.Advice{Summary: notPadded, Hint: "write each part with " + strconv.Itoa(digits) + " digits in lower case"}
 		}
 		if n, err := strconv.Atoi(part); digits == 3 && err == nil && n > 255 {
