@@ -30,6 +30,9 @@ type Attribute struct {
 	// Check judges a value that the attribute is compared with: nil says that it
 	// may have it. It may itself be nil.
 	Check func(value string) *Advice
+	// Pattern judges a regular expression that the attribute is matched with: nil
+	// says that it may match a value. It may itself be nil.
+	Pattern func(expression string) *Advice
 	// Number says that the values are integers, which text does not put into order.
 	Number bool
 }

@@ -109,6 +109,7 @@ func (e *expr) dynamic() bool {
 // format checks a constant against the attribute that it is compared with.
 func (l *linter) format(e *expr) {
 	if e.op == opMatch {
+		l.pattern(e)
 		return
 	}
 	for i, k := range e.kids {
@@ -136,6 +137,18 @@ func (l *linter) format(e *expr) {
 		default:
 			l.warn(k.at, d.Hint, "this comparison does not do what it says: %s", d.Summary)
 		}
+	}
+}
+
+// pattern checks a regular expression against the attribute that it is for.
+func (l *linter) pattern(e *expr) {
+	v, ok := e.kids[1].constant()
+	a := l.v.Attributes[e.kids[0].text]
+	if !ok || e.kids[0].op != opAttribute || a.Pattern == nil {
+		return
+	}
+	if d := a.Pattern(v); d != nil {
+		l.warn(e.kids[1].at, d.Hint, "this regular expression does not match what it seems to: %s", d.Summary)
 	}
 }
 

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -138,6 +139,24 @@ func unpad(v string) string {
 		return addr
 	}
 	return addr + "/" + bits
+}
+
+// patterns judge the regular expressions that an attribute is matched with, by its
+// form.
+var patterns = map[Form]func(expression string) *keynote.Advice{
+	FormAddress: checkAddressPattern,
+	FormRange:   checkAddressPattern,
+}
+
+// shortPart is a part of an IPv4 address with too few digits, at the beginning or
+// between two dots that are meant as such.
+var shortPart = regexp.MustCompile(`(\^|\\\.)[0-9]{1,2}\\\.`)
+
+func checkAddressPattern(expression string) *keynote.Advice {
+	if !shortPart.MatchString(expression) {
+		return nil
+	}
+	return &keynote.Advice{Summary: notPadded, Hint: `write each part with 3 digits, as "^010\\.001\\."`}
 }
 
 func checkProtocol(v string) *keynote.Advice {

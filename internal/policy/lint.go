@@ -19,11 +19,16 @@ func newVocabulary() *keynote.Vocabulary {
 	for i := range attributes {
 		a := &attributes[i]
 		v.Attributes[a.Name] = keynote.Attribute{
-			Values: slices.DeleteFunc(slices.Clone(a.Values), func(s string) bool { return s == "" }),
-			Check:  checks[a.Form],
-			Number: a.Form == FormNumber,
+			Values:  slices.DeleteFunc(slices.Clone(a.Values), func(s string) bool { return s == "" }),
+			Check:   checks[a.Form],
+			Number:  a.Form == FormNumber,
+			Pattern: patterns[a.Form],
 		}
 	}
+	// An identity may be a name, and then everything may be in it.
+	identity := v.Attributes["remote_id"]
+	identity.Pattern = nil
+	v.Attributes["remote_id"] = identity
 	return v
 }
 
