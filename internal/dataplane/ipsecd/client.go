@@ -117,13 +117,9 @@ func open(ctx context.Context, path string, r *request) (net.Conn, error) {
 		return nil, err
 	}
 	r.ID, r.Version = 1, version
-	end := time.Now().Add(opTime)
-	if d, ok := ctx.Deadline(); ok && d.Before(end) {
-		end = d
-	}
-	_ = c.SetDeadline(end)
+	ctx, cancel := context.WithTimeout(ctx, opTime)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
 	var a answer
 	f, err := frame(r)
 	if err == nil {
@@ -133,14 +129,14 @@ func open(ctx context.Context, path string, r *request) (net.Conn, error) {
 		_, err = readFrame(c, &a)
 	}
 	switch {
+	case !stop():
+		err = ctx.Err()
 	case err == nil && a.Error != "":
 		err = &remoteError{a.Error, a.Kind}
 	case err == nil && a.Version != version:
 		err = fmt.Errorf("it speaks version %d, this is version %d: are client and server of one release?", a.Version, version)
-	case err == nil:
-		err = c.SetDeadline(time.Time{})
 	}
-	if err = errors.Join(err, ctx.Err()); err != nil {
+	if err != nil {
 		c.Close()
 		return nil, err
 	}
