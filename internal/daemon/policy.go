@@ -56,7 +56,8 @@ func (d *Daemon) judge(q ike.QueryPolicy) ike.PolicyAnswer {
 	switch {
 	case allowed > 0:
 	case refused != nil:
-		a.Reason = strings.TrimPrefix(strings.Join(policy.Refusals(refused), "\n  "), "refused to ")
+		a.Reason = strings.Join(policy.Refusals(refused), "\n  ")
+		a.Reason = strings.TrimPrefix(strings.TrimPrefix(a.Reason, "refused to "), "refused: ") // whoever logs it says so
 	default:
 		a.Reason = fmt.Sprintf("none of the %d proposals is a suite of connection %s", len(q.Proposals), c.Name)
 	}

@@ -11,6 +11,7 @@ import (
 	"oakley/internal/ike"
 	"oakley/internal/ipsec"
 	"oakley/internal/netio"
+	"oakley/internal/policy"
 )
 
 // translated loads a configuration for a host without starting anything.
@@ -225,6 +226,12 @@ func TestThePolicyAllowsWhatTheConnectionOffersAndNothingElse(t *testing.T) {
 		}
 	}
 	q := good()
+	everybody, _ := policy.Load("p", []byte("Authorizer: \"POLICY\"\n"))
+	with := *l
+	with.policy = &rules{rules: everybody}
+	if a := (&Daemon{cfg: &with, log: d.log}).judge(q); a.Allow[0] || !strings.HasPrefix(a.Reason, "phase 1 gave no ") {
+		t.Errorf("a peer that the policy cannot know: %+v", a)
+	}
 	l.engine.Connections[0].ActiveOnly = true
 	if a := d.judge(q); a.Allow[0] {
 		t.Error("an Active-only connection was allowed to the peer")
