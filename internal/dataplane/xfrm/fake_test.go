@@ -339,7 +339,7 @@ func (k *fake) policy(dir wire.Dir, dst string) *wire.Policy {
 
 // all is a kernel that has everything we know.
 func all() *Abilities {
-	a := &Abilities{Kernel: "in memory", Protos: []ipsec.Proto{ipsec.ProtoESP, ipsec.ProtoAH, ipsec.ProtoIPComp}, ESN: true, IPv6: true}
+	a := &Abilities{Kernel: "in memory", Protos: []ipsec.Proto{ipsec.ProtoESP, ipsec.ProtoAH, ipsec.ProtoIPComp}, ESN: true}
 	for _, c := range kernelCiphers {
 		a.Ciphers = append(a.Ciphers, c.cipher)
 	}

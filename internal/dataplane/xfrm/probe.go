@@ -21,7 +21,6 @@ type Abilities struct {
 	Ciphers []ipsec.Cipher // of ESP
 	Auths   []ipsec.Auth   // of ESP and AH
 	ESN     bool
-	IPv6    bool // ESP over IPv6 too
 	// Lacks says what is missing and which modules have it, one text each.
 	Lacks []string
 }
@@ -156,11 +155,8 @@ func (p *prober) proto(proto ipsec.Proto) error {
 			return err
 		}
 		switch {
-		case ok && proto == ipsec.ProtoESP:
-			p.a.IPv6 = ends == probe6
-			if !has {
-				p.ends = ends
-			}
+		case ok && proto == ipsec.ProtoESP && !has:
+			p.ends = ends
 		case !ok:
 			p.lacks(fmt.Sprintf("%s over %s", proto, familyName(ends[0])), protoModules[proto])
 		}
