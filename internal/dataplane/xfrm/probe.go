@@ -132,11 +132,23 @@ func filled(n int) []byte {
 	return b
 }
 
+// mostTaken is how many SPIs may be taken, one after the other, by somebody who
+// asks the same at the same time, or was killed over it.
+const mostTaken = 256
+
 // try says whether the kernel takes sa; an error is one that has nothing to do
 // with it.
 func (p *prober) try(sa *ipsec.SA) (bool, error) {
 	w := encode(sa, encoding{})
 	err := p.k.do(wire.NewSA, w.Append(nil))
+	for range mostTaken {
+		if !errors.Is(err, unix.EEXIST) {
+			break
+		}
+		p.spi++
+		w.SPI = uint32(p.spi)
+		err = p.k.do(wire.NewSA, w.Append(nil))
+	}
 	switch {
 	case err == nil:
 		id := wire.ID{Dst: w.Dst, SPI: w.SPI, Family: w.Family, Proto: w.Proto}

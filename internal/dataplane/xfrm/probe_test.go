@@ -104,6 +104,26 @@ func TestLesserKernels(t *testing.T) {
 	}
 }
 
+// TestProbedByTwo: the SAs of another process that asks, or that was killed over
+// it, do not look as though the kernel took none.
+func TestProbedByTwo(t *testing.T) {
+	k := newFake()
+	other := &prober{k: k, spi: 0x0a71, a: &Abilities{}}
+	const theirs = 40
+	for i := range theirs {
+		w := encode(other.base(ipsec.ProtoESP, [][2]netip.Addr{probe4, probe6}[i%2]), encoding{})
+		must(t, k.as(othersPID, wire.NewSA, w.Append(nil)))
+	}
+	can, err := probe(k)
+	must(t, err)
+	if len(can.Protos) != 3 || len(can.Ciphers) != len(kernelCiphers) || len(can.Auths) != len(kernelAuths) || !can.ESN {
+		t.Errorf("%+v", can)
+	}
+	if sas, _ := k.count(); sas != theirs {
+		t.Errorf("%d SAs, want those of the other", sas)
+	}
+}
+
 // TestProbingIsRefused: who may not ask hears that, and not that the kernel can do
 // nothing.
 func TestProbingIsRefused(t *testing.T) {
