@@ -26,8 +26,9 @@ type rules struct {
 }
 
 // mostBrought bounds how many peers' credentials are kept with the policy, so that
-// their signatures are not verified for each quick mode.
-const mostBrought = 256
+// their signatures are not verified for each quick mode. The worst 32 KB of them
+// are 2 MB as a policy.
+const mostBrought = 32
 
 // with is the policy with the credentials that a peer brought, and what is wrong
 // with them the first time that they are seen.

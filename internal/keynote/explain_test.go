@@ -147,9 +147,9 @@ func TestSomeMissing(t *testing.T) {
 		`"DN:a" && "DN:b"`:                       `policy:1: needs also DN:b`,
 		`"DN:a" && ("DN:b" && "DN:c")`:           `policy:1: needs also DN:b, DN:c`,
 		`3-of("DN:a", "DN:b", "DN:c")`:           `policy:1: needs also DN:b, DN:c`,
-		`2-of("DN:a", "DN:b", "DN:c")`:           `policy:1: needs more of its licensees, who are DN:b, DN:c`,
-		`"DN:a" && ("DN:b" || "DN:c")`:           `policy:1: needs more of its licensees, who are DN:b, DN:c`,
-		`("DN:a" && "DN:b") || "DN:c" && "DN:d"`: `policy:1: needs more of its licensees, who are DN:b, DN:c, DN:d`,
+		`2-of("DN:a", "DN:b", "DN:c")`:           `policy:1: needs more of its licensees: DN:b, DN:c`,
+		`"DN:a" && ("DN:b" || "DN:c")`:           `policy:1: needs more of its licensees: DN:b, DN:c`,
+		`("DN:a" && "DN:b") || "DN:c" && "DN:d"`: `policy:1: needs more of its licensees: DN:b, DN:c, DN:d`,
 	} {
 		s := load(t, "Authorizer: \"POLICY\"\nLicensees: "+licensees+"\n")
 		if got := explain(t, s, nil, "DN:a").Brief(); len(got) != 2 || got[1] != want {

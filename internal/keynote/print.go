@@ -107,7 +107,7 @@ func (w *Reason) lines() []string {
 	case ReasonLicensees:
 		needs := ": needs also "
 		if w.Some {
-			needs = ": needs more of its licensees, who are "
+			needs = ": needs more of its licensees: "
 		}
 		return []string{place + needs + strings.Join(w.Missing, ", ")}
 	case ReasonUnreached:

@@ -91,8 +91,13 @@ func (d *Decision) reason(w *keynote.Reason, advice *advices) []string {
 	at := place(w.Assertion)
 	switch w.Kind {
 	case keynote.ReasonLicensees:
+		missing := clean(strings.Join(w.Missing, ", "))
+		if w.Some {
+			advice.add("the assertion wants several to ask together: write a smaller number before -of, or || for &&, in its Licensees if fewer are enough")
+			return []string{at + ": asked for by one of its licensees, it needs more of these: " + missing}
+		}
 		advice.add("the assertion wants several to ask together: replace && by || in its Licensees if one of them is enough")
-		return []string{at + ": asked for by one of its licensees, it needs also " + clean(strings.Join(w.Missing, ", "))}
+		return []string{at + ": asked for by one of its licensees, it needs also " + missing}
 	case keynote.ReasonUnreached:
 		by := clean(w.Assertion.Authorizer())
 		if !strings.HasPrefix(by, dnPrefix) {

@@ -117,6 +117,25 @@ func TestRefusalsWithAdvice(t *testing.T) {
 	}
 }
 
+// TestTooFewLicensees: the pre-shared key alone is less than the policy wants.
+func TestTooFewLicensees(t *testing.T) {
+	for licensees, want := range map[string][2]string{
+		`"passphrase:mekmitasdigoat" && "DN:/CN=a"`: {
+			"it needs also DN:/CN=a",
+			"replace && by || in its Licensees if one of them is enough",
+		},
+		`2-of("passphrase:mekmitasdigoat", "DN:/CN=a", "DN:/CN=b")`: {
+			"it needs more of these: DN:/CN=a, DN:/CN=b",
+			"write a smaller number before -of, or || for &&, in its Licensees if fewer are enough",
+		},
+	} {
+		said := strings.Join(load(t, "Authorizer: \"POLICY\"\nLicensees: "+licensees+"\nConditions: app_domain == \"IPsec policy\";\n").Ask(query()).Brief(), "\n")
+		if !strings.Contains(said, "isakmpd.policy:1: asked for by one of its licensees, "+want[0]+"\n") || !strings.Contains(said, want[1]) {
+			t.Errorf("%s:\n%s", licensees, said)
+		}
+	}
+}
+
 // TestNothingInIt: a file of comments is a policy, with a warning, and the refusal
 // says which file it is.
 func TestNothingInIt(t *testing.T) {
