@@ -26,17 +26,17 @@ lint: ## gofumpt, go vet, staticcheck and the import rules
 	$(GO) test -count=1 ./internal/archtest
 
 unit: ## all tests but interop and vm, with the race detector, in random order (namespaces need root)
-	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 8m $(UNIT)
+	CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 15m $(UNIT)
 	$(GO) test -count=1 -run 'Alloc' ./internal/dataplane/userspace ./internal/esp ./internal/replay ./internal/ipsec ./internal/isakmp
 
 check: lint unit ## what a commit has to pass
 
 test: check ## check, a pairwise part of interop, and vm: under 15 minutes
-	$(GO) test -count=1 -timeout 8m ./interop
-	$(GO) test -count=1 -timeout 10m $(VM)
+	$(GO) test -count=1 -timeout 10m ./interop
+	$(GO) test -count=1 -timeout 15m $(VM)
 
 vm: ## the kernel's IPsec, and daemons that need it, in a virtual machine
-	$(GO) test -count=1 -timeout 10m $(VM)
+	$(GO) test -count=1 -timeout 15m $(VM)
 
 interop: ## every combination against strongSwan and ike-scan (root)
 	$(GO) test -count=1 -timeout 60m -v ./interop -args -full
