@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
@@ -67,7 +68,7 @@ func forwardOut(dev tun.Device, conn netio.Conn, to netip.AddrPort) error {
 		for i := range n {
 			out.Add(bufs[i][:headBytes+sizes[i]+tailBytes], netip.AddrPort{}, to)
 		}
-		if _, err := conn.Send(out); errors.Is(err, netio.ErrClosed) {
+		if _, err := conn.Send(out); errors.Is(err, net.ErrClosed) {
 			return err
 		}
 	}

@@ -170,7 +170,7 @@ func (s *sockets) read(k *socket) {
 	for {
 		n, remote, local, err := k.conn.ReadFrom(buf)
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) || errors.Is(err, netio.ErrClosed) || errors.Is(err, dataplane.ErrClosed) || !s.rest(&pause) {
+			if errors.Is(err, net.ErrClosed) || errors.Is(err, dataplane.ErrClosed) || !s.rest(&pause) {
 				return
 			}
 			s.note("read", k.local.Addr(), fmt.Sprintf("reading from %s: %v", k.local, err))

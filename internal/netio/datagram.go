@@ -83,5 +83,5 @@ func (d *Datagrams) Keepalive(local, remote netip.AddrPort) error {
 // LocalAddr is what the socket is bound to.
 func (d *Datagrams) LocalAddr() netip.AddrPort { return d.c.LocalAddr() }
 
-// Close closes the socket; a ReadFrom that waits returns ErrClosed.
+// Close closes the socket; a ReadFrom that waits returns net.ErrClosed.
 func (d *Datagrams) Close() error { return d.c.Close() }

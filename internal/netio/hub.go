@@ -3,6 +3,7 @@ package netio
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -130,7 +131,7 @@ func (c *hubConn) Recv(b *RecvBatch) error {
 		c.ready.Wait()
 	}
 	if c.closed {
-		return ErrClosed
+		return net.ErrClosed
 	}
 	join := h.join && c.offload
 	taken := 0
@@ -216,7 +217,7 @@ func (c *hubConn) Send(b *SendBatch) (failed int, err error) {
 	defer h.mu.Unlock()
 	defer b.Reset()
 	if c.closed {
-		return len(b.pkts), ErrClosed
+		return len(b.pkts), net.ErrClosed
 	}
 	for i := range b.msgs {
 		m := &b.msgs[i]

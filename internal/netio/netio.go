@@ -12,7 +12,6 @@
 package netio
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 )
@@ -21,7 +20,7 @@ import (
 // number of goroutines that own the batch they bring.
 type Conn interface {
 	// Recv waits for at least one packet and fills b. After Close it returns
-	// ErrClosed; no other error needs more than a log line and another try.
+	// net.ErrClosed; no other error needs more than a log line and another try.
 	Recv(b *RecvBatch) error
 	// Send sends all of b and empties it. What the system refused is counted,
 	// not tried again; err is the first refusal.
@@ -56,9 +55,6 @@ type RawOptions struct {
 	// Only is, of ICMPv6, the type of messages that are received; 0: all.
 	Only uint8
 }
-
-// ErrClosed is returned by Recv when the socket was closed.
-var ErrClosed = errors.New("socket closed")
 
 // Received is one message of a RecvBatch. With receive offload it may hold a
 // row of datagrams.

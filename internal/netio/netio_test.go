@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -265,7 +266,7 @@ func TestCloseEndsRecv(t *testing.T) {
 	must(t, c.Close())
 	select {
 	case err := <-done:
-		if !errors.Is(err, netio.ErrClosed) {
+		if !errors.Is(err, net.ErrClosed) {
 			t.Errorf("Recv after Close: %v", err)
 		}
 	case <-time.After(10 * time.Second):
@@ -273,7 +274,7 @@ func TestCloseEndsRecv(t *testing.T) {
 	}
 	b := netio.NewSendBatch(4, false)
 	b.Add([]byte("x"), netip.AddrPort{}, netip.MustParseAddrPort("192.0.2.2:1"))
-	if failed, err := c.Send(b); failed != 1 || !errors.Is(err, netio.ErrClosed) {
+	if failed, err := c.Send(b); failed != 1 || !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Send after Close: %d failed, %v", failed, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
@@ -219,7 +220,7 @@ func (s *socket) Recv(b *RecvBatch) error {
 	for len(b.Msgs) == 0 {
 		if err := s.raw.Read(b.sys.call); err != nil {
 			if s.closed.Load() {
-				return ErrClosed
+				return net.ErrClosed
 			}
 			return err
 		}
@@ -298,7 +299,7 @@ func (s *socket) flush(b *SendBatch, slots int, gso bool) (failed int, first err
 	for b.sys.from < slots {
 		if err := s.raw.Write(b.sys.call); err != nil {
 			if s.closed.Load() {
-				err = ErrClosed
+				err = net.ErrClosed
 			}
 			return failed + slots - b.sys.from, err
 		}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"oakley/internal/dataplane"
-	"oakley/internal/netio"
 )
 
 // encapConn is IKE's side of the encapsulation port: a connection of datagrams.
@@ -31,7 +30,7 @@ func dialEncap(ctx context.Context, path string, local netip.AddrPort) (dataplan
 func (e *encapConn) ReadFrom(b []byte) (n int, remote, local netip.AddrPort, err error) {
 	var d datagram
 	if _, err := readFrame(e.c, &d); err != nil {
-		return 0, remote, local, fmt.Errorf("%w: %w", netio.ErrClosed, err)
+		return 0, remote, local, fmt.Errorf("%w: %w", net.ErrClosed, err)
 	}
 	return copy(b, d.Data), d.Remote, d.Local, nil
 }
@@ -57,7 +56,7 @@ func (e *encapConn) write(d *datagram) error {
 	_ = e.c.SetWriteDeadline(time.Now().Add(writeTime))
 	if _, err = e.c.Write(f); err != nil {
 		e.c.Close() // part of it may be there
-		return fmt.Errorf("%w: handing IKE's message to the data plane: %w", netio.ErrClosed, err)
+		return fmt.Errorf("%w: handing IKE's message to the data plane: %w", net.ErrClosed, err)
 	}
 	return nil
 }

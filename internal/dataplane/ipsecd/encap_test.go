@@ -3,6 +3,7 @@ package ipsecd
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -71,11 +72,11 @@ func TestTheEncapsulationPortIsTaken(t *testing.T) {
 		ended <- err
 	}()
 	must(t, first.Close())
-	if err := <-ended; !errors.Is(err, netio.ErrClosed) {
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the read ends with %v", err)
 	}
 	second := encapOn(t, a.Backend, a.Addr) // waits until the first is gone
-	if err := first.WriteTo([]byte("x"), first.LocalAddr(), second.LocalAddr()); !errors.Is(err, netio.ErrClosed) {
+	if err := first.WriteTo([]byte("x"), first.LocalAddr(), second.LocalAddr()); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a closed one writes: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package userspace
 import (
 	"context"
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -30,7 +31,7 @@ func (n *sinkNet) OpenRaw(o netio.RawOptions) (netio.Conn, error) {
 
 func (s *sink) Recv(*netio.RecvBatch) error {
 	<-s.done
-	return netio.ErrClosed
+	return net.ErrClosed
 }
 
 func (s *sink) Send(b *netio.SendBatch) (int, error) {

@@ -3,6 +3,7 @@ package userspace
 import (
 	"encoding/binary"
 	"errors"
+	"net"
 	"net/netip"
 	"time"
 
@@ -26,7 +27,7 @@ func (p *Plane) inLoop(l *link) {
 	w := newInWork(p, l)
 	for {
 		err := l.conn.Recv(w.batch)
-		if errors.Is(err, netio.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
@@ -166,10 +167,12 @@ func (w *inWork) datagram(b []byte, m *netio.Received, now int64) {
 	remote, local := m.Remote, m.Local
 	if w.l.encap {
 		if isIKE(b) {
-			w.p.ike.deliver(b[markerLen:], remote, local)
+			if !w.p.ike.Deliver(b[dataplane.MarkerLen:], remote, local) {
+				w.p.drops.add(ipsec.DropQueueFull)
+			}
 			return
 		}
-		if len(b) == 1 && b[0] == keepalive {
+		if len(b) == 1 && b[0] == dataplane.Keepalive {
 			return
 		}
 	}

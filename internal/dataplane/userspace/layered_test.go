@@ -2,6 +2,7 @@ package userspace
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -36,7 +37,7 @@ func (n *pot) OpenRaw(o netio.RawOptions) (netio.Conn, error) {
 
 func (c *potConn) Recv(*netio.RecvBatch) error {
 	<-c.done
-	return netio.ErrClosed
+	return net.ErrClosed
 }
 
 func (c *potConn) Send(b *netio.SendBatch) (int, error) {

@@ -3,6 +3,7 @@ package userspace
 import (
 	"encoding/binary"
 	"errors"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -42,7 +43,7 @@ func (p *Plane) newsLoop() {
 	b := netio.NewRecvBatch(4)
 	for {
 		err := p.news.Recv(b)
-		if errors.Is(err, netio.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {

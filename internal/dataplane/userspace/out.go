@@ -3,12 +3,14 @@ package userspace
 import (
 	"encoding/binary"
 	"errors"
+	"net"
 	"net/netip"
 	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"oakley/internal/dataplane"
 	"oakley/internal/inet"
 	"oakley/internal/ipsec"
 	"oakley/internal/netio"
@@ -81,7 +83,7 @@ func (p *Plane) send(c netio.Conn, b *netio.SendBatch) {
 		return
 	}
 	p.drops[ipsec.DropSend].Add(uint64(failed))
-	if errors.Is(err, netio.ErrClosed) {
+	if errors.Is(err, net.ErrClosed) {
 		return
 	}
 	if errors.Is(err, unix.EMSGSIZE) {
@@ -262,6 +264,4 @@ func workers() int { return runtime.GOMAXPROCS(0) }
 
 // isIKE tells whether a datagram on the encapsulation port is IKE's: its SPI is
 // the non-ESP marker (RFC 3948 section 2.2).
-func isIKE(b []byte) bool { return len(b) >= markerLen && binary.BigEndian.Uint32(b) == 0 }
-
-const markerLen = 4
+func isIKE(b []byte) bool { return len(b) >= dataplane.MarkerLen && binary.BigEndian.Uint32(b) == 0 }

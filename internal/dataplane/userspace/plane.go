@@ -134,19 +134,9 @@ func (o *Options) defaults() error {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	if o.NoIPv4 && o.NoIPv6 {
-		return errors.New("neither IPv4 nor IPv6: one of them is needed to reach a peer")
-	}
-	if len(o.Local) == 0 {
-		o.Local = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
-	}
-	o.Local = slices.DeleteFunc(slices.Clone(o.Local), func(a netip.Addr) bool {
-		return a.Is4() && o.NoIPv4 || a.Is6() && o.NoIPv6
-	})
-	if len(o.Local) == 0 {
-		return errors.New("no local address is left of the address family that was asked for")
-	}
-	return nil
+	var err error
+	o.Local, err = dataplane.Locals(o.Local, o.NoIPv4, o.NoIPv6)
+	return err
 }
 
 // Plane is a running data plane.
@@ -175,7 +165,7 @@ type Plane struct {
 	fragments atomic.Uint32   // identification of the last IPv6 packet that was fragmented here
 	began     time.Time
 	past      totals // of SAs that are gone; under mu
-	ike       encapTable
+	ike       dataplane.EncapTable
 	tunMu     sync.Mutex // whoever writes to dev, a batch at a time
 	work      *pool
 	held      atomic.Int64 // bytes of held packets, all flows
@@ -357,7 +347,7 @@ func (p *Plane) Close() error {
 	}
 	p.mu.Unlock()
 	err := p.release()
-	p.ike.closeAll()
+	p.ike.Close()
 	p.work.close()
 	p.events.Stop()
 	p.wg.Wait()

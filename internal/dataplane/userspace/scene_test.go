@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"runtime"
 	"testing"
@@ -59,7 +60,7 @@ func (n *tape) OpenRaw(o netio.RawOptions) (netio.Conn, error) {
 
 func (c *tapeConn) Recv(*netio.RecvBatch) error {
 	<-c.done
-	return netio.ErrClosed
+	return net.ErrClosed
 }
 
 func (c *tapeConn) Send(b *netio.SendBatch) (int, error) {

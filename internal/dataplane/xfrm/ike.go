@@ -28,7 +28,7 @@ func (c *ikeConn) WriteTo(b []byte, local, remote netip.AddrPort) error {
 }
 
 func (c *ikeConn) Keepalive(local, remote netip.AddrPort) error {
-	return c.s.writeTo([]byte{keepalive}, local, remote)
+	return c.s.writeTo([]byte{dataplane.Keepalive}, local, remote)
 }
 
 func (c *ikeConn) LocalAddr() netip.AddrPort { return c.s.local }

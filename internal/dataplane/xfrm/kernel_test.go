@@ -456,7 +456,7 @@ func TestRealIKE(t *testing.T) {
 			t.Errorf("%q from %s to %s", buf[:n], remote, local)
 		}
 		must(t, ike.Keepalive(local, remote))
-		if n, from, _, err := peer.ReadFrom(buf); err != nil || n != 1 || buf[0] != keepalive || from != at {
+		if n, from, _, err := peer.ReadFrom(buf); err != nil || n != 1 || buf[0] != dataplane.Keepalive || from != at {
 			t.Errorf("%x from %s, %v", buf[:n], from, err)
 		}
 		must(t, ike.Close())

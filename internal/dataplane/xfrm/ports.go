@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -16,19 +14,11 @@ import (
 	"oakley/internal/dataplane"
 )
 
-const (
-	markerLen = 4    // the non-ESP marker of RFC 3948 section 2.2
-	keepalive = 0xff // section 2.3
-	ikeQueue  = 256  // datagrams that wait for IKE to read them
-)
-
 // ports are the sockets of the encapsulation port. The kernel takes ESP out of
 // what comes to them, whether IKE reads or not.
 type ports struct {
 	socks []*port
-
-	mu    sync.RWMutex
-	conns map[netip.Addr]*encapConn
+	ike   dataplane.EncapTable
 }
 
 // port is one socket.
@@ -111,13 +101,7 @@ func (t *ports) close() {
 	for _, s := range t.socks {
 		s.conn.Close()
 	}
-	t.mu.Lock()
-	conns := t.conns
-	t.conns = nil
-	t.mu.Unlock()
-	for _, c := range conns {
-		c.once.Do(func() { close(c.done) })
-	}
+	t.ike.Close()
 }
 
 // read hands datagrams to those who asked for them.
@@ -128,10 +112,10 @@ func (t *ports) read(s *port) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil || n <= markerLen || binary.BigEndian.Uint32(buf) != 0 {
+		if err != nil || n <= dataplane.MarkerLen || binary.BigEndian.Uint32(buf) != 0 {
 			continue // an error of ICMP's, or nothing of IKE's
 		}
-		t.deliver(buf[markerLen:n], remote, local)
+		t.ike.Deliver(buf[dataplane.MarkerLen:n], remote, local)
 	}
 }
 
@@ -178,41 +162,6 @@ func destination(oob []byte) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// deliver hands a datagram to its reader; one that does not keep up loses it, as
-// a full socket would.
-func (t *ports) deliver(b []byte, remote, local netip.AddrPort) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	c := t.conns[local.Addr()]
-	if c == nil && local.Addr().Is4() {
-		c = t.conns[netip.IPv4Unspecified()]
-	} else if c == nil {
-		c = t.conns[netip.IPv6Unspecified()]
-	}
-	if c == nil || len(c.queue) == cap(c.queue) {
-		return
-	}
-	select {
-	case c.queue <- ikeDatagram{slices.Clone(b), remote, local}:
-	default:
-	}
-}
-
-type ikeDatagram struct {
-	data          []byte
-	remote, local netip.AddrPort
-}
-
-// encapConn is the IKE side of the encapsulation port.
-type encapConn struct {
-	t     *ports
-	s     *port
-	local netip.AddrPort
-	queue chan ikeDatagram
-	done  chan struct{}
-	once  sync.Once
-}
-
 // EncapConn gives the IKE side of the encapsulation port on one local address,
 // or, for the unspecified one, on all that have no reader of their own.
 func (p *Plane) EncapConn(ctx context.Context, local netip.AddrPort) (dataplane.IKEConn, error) {
@@ -227,18 +176,7 @@ func (p *Plane) EncapConn(ctx context.Context, local netip.AddrPort) (dataplane.
 	if s == nil {
 		return nil, fmt.Errorf("IKE on port %d: the data plane does not listen on %s", local.Port(), local.Addr())
 	}
-	t := &p.ports
-	c := &encapConn{t: t, s: s, local: local, queue: make(chan ikeDatagram, ikeQueue), done: make(chan struct{})}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.conns[local.Addr()] != nil {
-		return nil, fmt.Errorf("IKE on %s is read already: %w", local, dataplane.ErrExists)
-	}
-	if t.conns == nil {
-		t.conns = map[netip.Addr]*encapConn{}
-	}
-	t.conns[local.Addr()] = c
-	return c, nil
+	return p.ports.ike.Open(local, s.writeTo)
 }
 
 // on is the socket that has an address.
@@ -255,32 +193,6 @@ func (t *ports) on(a netip.Addr) *port {
 	return all
 }
 
-func (c *encapConn) ReadFrom(b []byte) (n int, remote, local netip.AddrPort, err error) {
-	select {
-	case d := <-c.queue:
-		return copy(b, d.data), d.remote, d.local, nil
-	case <-c.done:
-		return 0, netip.AddrPort{}, netip.AddrPort{}, net.ErrClosed
-	}
-}
-
-func (c *encapConn) WriteTo(b []byte, local, remote netip.AddrPort) error {
-	return c.write(append(make([]byte, markerLen, markerLen+len(b)), b...), local, remote)
-}
-
-func (c *encapConn) Keepalive(local, remote netip.AddrPort) error {
-	return c.write([]byte{keepalive}, local, remote)
-}
-
-func (c *encapConn) write(b []byte, local, remote netip.AddrPort) error {
-	select {
-	case <-c.done:
-		return net.ErrClosed
-	default:
-		return c.s.writeTo(b, local, remote)
-	}
-}
-
 // source is the control message that says from which address to send.
 func source(a netip.Addr) []byte {
 	switch {
@@ -290,16 +202,4 @@ func source(a netip.Addr) []byte {
 		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: a.As4()})
 	}
 	return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: a.As16()})
-}
-
-func (c *encapConn) LocalAddr() netip.AddrPort { return c.local }
-
-func (c *encapConn) Close() error {
-	c.once.Do(func() { close(c.done) })
-	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
-	if c.t.conns[c.local.Addr()] == c {
-		delete(c.t.conns, c.local.Addr())
-	}
-	return nil
 }

@@ -123,19 +123,9 @@ func (o *Options) defaults() error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.NoIPv4 && o.NoIPv6 {
-		return errors.New("neither IPv4 nor IPv6: one of them is needed to reach a peer")
-	}
-	if len(o.Local) == 0 {
-		o.Local = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
-	}
-	o.Local = slices.DeleteFunc(slices.Clone(o.Local), func(a netip.Addr) bool {
-		return a.Is4() && o.NoIPv4 || a.Is6() && o.NoIPv6
-	})
-	if len(o.Local) == 0 {
-		return errors.New("no local address is left of the address family that was asked for")
-	}
-	return nil
+	var err error
+	o.Local, err = dataplane.Locals(o.Local, o.NoIPv4, o.NoIPv6)
+	return err
 }
 
 // Plane is the kernel's IPsec.
