@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"oakley/internal/conf"
 	"oakley/internal/diag"
@@ -63,5 +64,10 @@ func checkPolicy(opt *Options, c *conf.Config, remarks io.Writer, color bool) er
 	if p == nil {
 		return fmt.Errorf("%s cannot be used: %s", file, plural(list.Count(diag.Error), "mistake"))
 	}
-	return nil
+	_, all, list, err := readCredentials(opt.Host, c.KeyNote.CredentialDirectory)
+	if err != nil {
+		return err
+	}
+	_, more := p.With(all)
+	return slices.Concat(list, more).Format(remarks, color)
 }

@@ -81,34 +81,31 @@ func (d *Daemon) loadRules(c *conf.Config) (*rules, error) {
 	if p == nil {
 		return nil, &errConfig{file, list}
 	}
-	r := &rules{rules: p, warnings: remarks(list), own: map[string][]byte{}}
-	return r, d.addCredentials(r, c.KeyNote.CredentialDirectory)
+	own, all, more, err := readCredentials(d.host, c.KeyNote.CredentialDirectory)
+	if err != nil {
+		return nil, err
+	}
+	p, last := p.With(all)
+	return &rules{rules: p, own: own, warnings: remarks(slices.Concat(list, more, last))}, nil
 }
 
-// addCredentials adds the signed assertions of the credential directory. One that
-// is no good is left out, and said.
-func (d *Daemon) addCredentials(r *rules, dir string) error {
+// readCredentials reads the signed assertions of the credential directory, which
+// are shown to peers by address as well. What is no good is left out, and said.
+func readCredentials(h Host, dir string) (own map[string][]byte, all []*keynote.Assertion, list diag.List, err error) {
+	own = map[string][]byte{}
 	if dir == "" {
-		return nil
+		return own, nil, nil, nil
 	}
-	files, err := d.host.ReadMatching(path.Join(dir, "*", "credentials"))
+	files, err := h.ReadMatching(path.Join(dir, "*", "credentials"))
 	if err != nil {
-		return fmt.Errorf("the KeyNote credentials cannot be read: %w", err)
+		return nil, nil, nil, fmt.Errorf("the KeyNote credentials cannot be read: %w: mend or remove it, or write another Credential-directory= in [KeyNote]", err)
 	}
-	var all []*keynote.Assertion
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		as, list := keynote.Parse(name, files[name], keynote.Credential)
-		all = append(all, as...)
-		r.warnings = append(r.warnings, remarks(list)...)
-		r.own[path.Base(path.Dir(name))] = files[name]
+		as, l := keynote.Parse(name, files[name], keynote.Credential)
+		all, list = append(all, as...), append(list, l...)
+		own[path.Base(path.Dir(name))] = files[name]
 	}
-	if len(all) == 0 {
-		return nil
-	}
-	var list diag.List
-	r.rules, list = r.rules.With(all)
-	r.warnings = append(r.warnings, remarks(list)...)
-	return nil
+	return own, all, list, nil
 }
 
 // remarks are diagnostics as warnings of the log, whose level says what they are.

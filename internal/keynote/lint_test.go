@@ -79,7 +79,7 @@ func TestLintConditions(t *testing.T) {
 		`esp_present == yes`:                              `3:28: there is no attribute yes, so it is always empty | a value stands in quotes: "yes"`,
 		`esp_enc_alg == "aes-256"`:                        `3:13: this test never holds: esp_enc_alg is never "aes-256" | did you mean "aes"? its values are des, 3des, aes, null`,
 		`esp_enc_alg != "nul"`:                            `3:13: this test always holds: esp_enc_alg is never "nul" | did you mean "null"? its values are des, 3des, aes, null`,
-		`app_domain == "IPSEC"`:                           `3:13: this test never holds: app_domain is never "IPSEC" | did you mean "IPsec policy"? its values are IPsec policy`,
+		`app_domain == "IPSEC"`:                           `3:13: this test never holds: app_domain is never "IPSEC" | did you mean "IPsec policy"? it is always "IPsec policy"`,
 		`esp_enc_alg ~= "^z"`:                             `3:13: this test never holds: no value of esp_enc_alg matches | its values are des, 3des, aes, null`,
 		`@esp_group_desc > 20`:                            `3:13: this test never holds | its values are 1, 2, 5, 14`,
 		`esp_key_length == "128"`:                         "",

@@ -70,6 +70,9 @@ func (l *linter) finite(e *expr) (done bool) {
 		what = "this test always holds"
 	}
 	hint := "its values are " + strings.Join(values, ", ")
+	if len(values) == 1 {
+		hint = "it is always " + quoteClip(values[0])
+	}
 	for _, k := range e.kids {
 		if v, ok := k.constant(); ok {
 			what = what + ": " + name + " is never " + quoteClip(v)

@@ -82,6 +82,7 @@ func TestMistakes(t *testing.T) {
 		{policy + "Conditions: \"a\" + \"b\" == c;\n", "p:2:13: error: `+` adds numbers, here it has two strings | strings are joined with a dot"},
 		{policy + "Conditions: 1 < 2 < 3;\n", "p:2:19: error: comparisons cannot be chained | write two comparisons with && between them"},
 		{policy + "Conditions: 1 ~= 2;\n", "p:2:13: error: a regular expression is compared with an integer | use ~= with strings"},
+		{policy + "Conditions: not a == b;\n", `p:2:13: error: this is a string where a test is expected | not is written ! here`},
 		{policy + "Conditions: true -> 1;\n", `p:2:21: error: the value of a clause is a string, this is an integer | write "true", for example`},
 		{policy + "Conditions: true -> { true; ;\n", "p:2:29: error: a value is missing: there is `;` instead | a string stands in quotes, an attribute without"},
 		{policy + "Conditions: true -> { true;\n", "p:2:27: error: a value is missing: there is the end of the field instead | a string stands in quotes, an attribute without; ( and { need ) and }"},

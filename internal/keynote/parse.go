@@ -162,12 +162,19 @@ func (p *parser) test(e *expr) *expr {
 		}
 	}
 	hint := "compare it with something"
-	if e.kind == kindString && e.op == opAttribute {
+	switch sign, word := wordSigns[strings.ToLower(e.text)]; {
+	case e.op != opAttribute:
+	case word:
+		hint = clip(e.text) + " is written " + sign + " here"
+	case e.kind == kindString:
 		hint = "write " + clip(e.text) + ` == "yes", for example`
 	}
 	p.fail(e.at, hint, "this is %s where a test is expected", e.kind)
 	return e
 }
+
+// wordSigns are operators that other languages have words for.
+var wordSigns = map[string]string{"not": "!", "and": "&&", "or": "||"}
 
 var relations = map[tok]op{
 	"==": opEqual, "=": opEqual, "!=": opUnequal, "<": opLess, ">": opMore,
