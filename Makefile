@@ -5,8 +5,9 @@ TOOL      = $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 20s
 BENCH    ?= .
 # Packages whose tests are run by themselves: they start other people's daemons,
-# or virtual machines, in which the race detector would cost minutes.
-VM        = ./internal/vmtest ./internal/dataplane/xfrm ./interop/kernel ./interop/tools
+# or virtual machines, in which the race detector would cost minutes. Two run at a
+# time: the longest first.
+VM        = ./interop/kernel ./internal/dataplane/xfrm ./interop/tools ./internal/vmtest
 UNIT      = $$($(GO) list ./... | grep -v -e '^oakley/interop' -e 'internal/vmtest$$' -e 'dataplane/xfrm$$')
 export GOTOOLCHAIN = local
 
