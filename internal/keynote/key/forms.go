@@ -63,6 +63,14 @@ func keyForm(alg string) (string, form, error) {
 	return name, f, nil
 }
 
+// formFor is keyForm for a form in which k can be written.
+func (k *parsed) formFor(alg string) (name string, f form, err error) {
+	if name, f, err = keyForm(alg); err == nil && f.kind != k.form.kind {
+		err = fmt.Errorf("%s: the key is %s, not %s", name, k.form.kind, f.kind)
+	}
+	return name, f, err
+}
+
 // names lists what a table has, for errors.
 func names[T any](table map[string]T) string {
 	return strings.Join(slices.Sorted(maps.Keys(table)), ", ")

@@ -132,12 +132,9 @@ func EncodePublic(alg string, pub crypto.PublicKey) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name, f, err := keyForm(alg)
+	name, f, err := k.formFor(alg)
 	if err != nil {
 		return "", err
-	}
-	if f.kind != k.form.kind {
-		return "", fmt.Errorf("%s: the key is %s, not %s", name, k.form.kind, f.kind)
 	}
 	der, err := k.encode()
 	if err != nil {

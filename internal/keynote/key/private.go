@@ -186,12 +186,9 @@ func EncodePrivate(alg string, private crypto.PrivateKey) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name, f, err := keyForm(alg)
+	name, f, err := k.formFor(alg)
 	if err != nil {
 		return "", err
-	}
-	if f.kind != k.form.kind {
-		return "", fmt.Errorf("%s: the key is %s, not %s", name, k.form.kind, f.kind)
 	}
 	var der []byte
 	switch private := private.(type) {
