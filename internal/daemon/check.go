@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 
 	"oakley/internal/conf"
@@ -65,6 +67,11 @@ func checkPolicy(opt *Options, c *conf.Config, remarks io.Writer, color bool) er
 		return fmt.Errorf("%s cannot be used: %s", file, plural(list.Count(diag.Error), "mistake"))
 	}
 	_, all, list, err := readCredentials(opt.Host, c.KeyNote.CredentialDirectory)
+	var denied *fs.PathError
+	if errors.Is(err, fs.ErrPermission) && errors.As(err, &denied) { // the daemon has other rights
+		fmt.Fprintf(remarks, "isakmpd: note: the KeyNote credentials are not checked: %v\n", denied)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
