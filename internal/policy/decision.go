@@ -24,6 +24,7 @@ const (
 	maxFailures   = 3  // of one assertion
 	maxAttributes = 16 // that are listed
 	maxText       = 200
+	maxTest       = 400 // for a test that failed, whose values may be two IPv6 addresses each
 )
 
 // Brief says in a few lines, for a log, what was decided. For a refusal that is
@@ -113,7 +114,7 @@ func (d *Decision) reason(w *keynote.Reason, advice *advices) []string {
 			break
 		}
 		f := &w.Failures[i]
-		lines = append(lines, at+": "+clean(f.String()))
+		lines = append(lines, at+": "+cleanTo(f.String(), maxTest))
 		advise(w.Assertion, f, advice)
 	}
 	if len(w.Failures) == 0 {
@@ -239,15 +240,17 @@ func place(a *keynote.Assertion) string {
 }
 
 // clean makes a text fit for one line of a log.
-func clean(s string) string {
+func clean(s string) string { return cleanTo(s, maxText) }
+
+func cleanTo(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
 			return '?'
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
-	if len(s) > maxText {
-		s = strings.ToValidUTF8(s[:maxText], "") + "..."
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "..."
 	}
 	return s
 }

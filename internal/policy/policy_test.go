@@ -117,6 +117,21 @@ func TestRefusalsWithAdvice(t *testing.T) {
 	}
 }
 
+// TestLongValues: of two ranges of IPv6 addresses the last figures are what
+// differs.
+func TestLongValues(t *testing.T) {
+	q := query()
+	q.Remote = policy.Network(netip.MustParsePrefix("fd00:1::/64"), false, 0, 0)
+	const (
+		wanted = `"fd00:0001:0000:0000:0000:0000:0000:0000-fd00:0001:0000:0000:ffff:ffff:ffff:0fff"`
+		is     = `"fd00:0001:0000:0000:0000:0000:0000:0000-fd00:0001:0000:0000:ffff:ffff:ffff:ffff"`
+	)
+	said := strings.Join(load(t, "Authorizer: \"POLICY\"\nLicensees: \"passphrase:mekmitasdigoat\"\nConditions: remote_filter == "+wanted+";\n").Ask(q).Brief(), "\n")
+	if want := "remote_filter == " + wanted + " is false: remote_filter is " + is + "\n"; !strings.Contains(said, want) {
+		t.Errorf("%s\nwithout\n%s", said, want)
+	}
+}
+
 // TestTooFewLicensees: the pre-shared key alone is less than the policy wants.
 func TestTooFewLicensees(t *testing.T) {
 	for licensees, want := range map[string][2]string{
